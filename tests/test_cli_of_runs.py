@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -149,11 +150,17 @@ def test_a_broken_file_among_many_stops_no_command(trained, tmp_path, capsys):
         (tmp_path / f"{number}.png").write_bytes((photos / "dark" / f"{2 * number + 1}.png").read_bytes())
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a photo")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    assert main(["predict", str(folder), str(tmp_path)]) == 0
+    (tmp_path / "notes.txt").write_text("no photo")
+    assert main(["predict", str(folder), str(tmp_path)]) == 1
     said = capsys.readouterr()
     assert len(said.out.strip().splitlines()) == 3 and "bad.jpg" in said.err and "bad.jpg" not in said.out
+    assert "left out: 1 file that is no image (notes.txt)\n" in said.err
+    assert main(["predict", str(folder), str(tmp_path), "--json", "--skip-bad"]) == 0
+    *answers, bad, gone = json.loads(capsys.readouterr().out)
+    assert len(answers) == 3 and [Path(one["file"]).name for one in (bad, gone)] == ["bad.jpg", "gone.png"]
+    assert "damaged JPEG" in bad["error"] and all(len(repr(one["confidence"])) <= 8 for one in answers)
     words = ["explain", str(folder), str(tmp_path), "--method", "saliency", "--out", str(tmp_path / "maps")]
-    assert main(words) == 0
+    assert main(words) == 1
     assert len(list((tmp_path / "maps").iterdir())) == 3 and "bad.jpg" in capsys.readouterr().err
 
 
@@ -182,6 +189,79 @@ def test_ctrl_c_says_how_to_go_on(trained, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys.modules["recipes.training.train"], "before_training", lambda *_: BeforeTraining())
     assert main([*words[:-1], "--resume"]) == 130
     assert f"nothing was kept in {out} to go on from; it begins with epoch 1" in capsys.readouterr().err
+
+
+def test_a_refused_resume_names_only_what_was_typed_otherwise(trained, tmp_path, capsys):
+    photos, folder, _ = trained
+    begun = json.loads((folder / "run.json").read_text())["command"]
+    words = shlex.split(begun)[1:]
+    assert words[:2] == ["train", str(photos)]
+    other = [*words[: words.index("--learning-rate")], "--image-size", "8", "--out", str(folder), "--resume"]
+    assert main(other) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    told = said.partition("Received others: ")[2].partition(". Go on")[0]
+    assert set(told.split("; ")) == {
+        "--image-size was not given, is 8",
+        "--learning-rate was 0.01, is not given",
+    }
+    assert (
+        f"Go on with: {begun} --resume" in said and "--force" not in said
+    )  # other weights: force cannot help
+    assert main([*words[: words.index("--learning-rate")], "--out", str(folder), "--resume"]) == 2
+    assert "add --force to your line" in capsys.readouterr().err
+
+
+def test_what_is_missing_is_answered_with_what_is_near(trained, tmp_path, capsys, monkeypatch):
+    photos, folder, _ = trained
+    monkeypatch.chdir(folder.parent)
+    (tmp_path / "a.png").write_bytes((photos / "dark" / "1.png").read_bytes())
+    (tmp_path / "labels.csv").write_text("file,label")
+    for words, near in (
+        (["predict", "rum", "photos"], "run"),
+        (["report", str(folder.parent)], str(folder)),
+        (["explain", "runn", "photos"], "run"),
+        (["compare", "run", "runs"], "run"),
+        (["predict", "run", "fotos"], "photos"),
+        (["predict", "run", "photos/drak/1.png"], "photos/dark/1.png"),
+        (["evaluate", "run", "photoss"], "photos"),
+        (["check", "digts"], "digits"),
+        (["explain", "run", "photos/dark/1.png", "--target", "drak"], "dark"),
+        (["evaluate", "run", str(tmp_path), "--labels", "lables.csv"], str(tmp_path / "labels.csv")),
+    ):
+        assert main(words) == 2
+        assert f"Did you mean {near!r}?" in capsys.readouterr().err, words
+    (tmp_path / "hell").mkdir()
+    for name in ("dark", "hell"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "a.png").write_bytes((tmp_path / "a.png").read_bytes())
+    assert main(["evaluate", "run", str(tmp_path)]) == 2
+    assert "Rename 'hell' to 'bright'" in capsys.readouterr().err
+    for words, near in ((["trian"], "train"), (["predict", "a", "b", "--jsn"], "--json")):
+        with pytest.raises(SystemExit):
+            main(words)
+        assert f"Did you mean {near!r}?" in capsys.readouterr().err
+
+
+def test_mistakes_are_named_by_their_files(trained, tmp_path, capsys):
+    photos, folder, _ = trained
+    for name, other in (("dark", "bright"), ("bright", "dark")):
+        shutil.copytree(photos / name, tmp_path / "swapped" / other)
+    assert main(["evaluate", str(folder), str(tmp_path / "swapped"), "--html", str(tmp_path / "m.html")]) == 0
+    lines = capsys.readouterr().out.partition("most confident mistakes:\n")[2].splitlines()
+    predictions = recipes.load_run(folder).predict(tmp_path / "swapped")
+    sure = dict(zip(predictions.files, predictions.confidence, strict=True))
+    wrong = [
+        file
+        for file, label in zip(predictions.files, predictions.labels, strict=True)
+        if Path(file).parent.name != label
+    ]
+    named = [line.strip().partition(": ")[0] for line in lines]
+    assert len(named) == min(8, len(wrong)) and set(named) <= set(wrong)
+    assert [sure[file] for file in named] == sorted((sure[file] for file in wrong), reverse=True)[
+        : len(named)
+    ]
+    page = (tmp_path / "m.html").read_text()
+    assert all(file in page for file in named)
 
 
 def test_remarks_of_compiled_code_alone_are_kept_from_stderr(capfd):
@@ -215,6 +295,13 @@ def test_messages_speak_the_words_of_the_shell():
         ("data.load expects image_size=64 for photos of several sizes.", "--image-size 64"),
         ("or type on_error='skip'", "--skip-bad"),
         ("resume=True expects the arguments of the run.", "--resume expects"),
+        ("labels=r'(x)', a function of the path, or a regular expression such as", "'(x)' or a regular"),
+        (
+            "Fill them or delete them, or name the classes wanted: class_names=[...].",
+            "Fill them or delete them.",
+        ),
+        ("Left out, as class_names= does not name them: 'bird'.", "as the run does not know them"),
+        ("class_names= names 'dog', of which no image is in 'x'.", "No image of 'dog' is in 'x'."),
         (
             "labeled examples with int8=True. Give examples=(images, labels), or a tf.data.Dataset of such pairs.",
             "--data",

@@ -1,12 +1,17 @@
 """What the commands take."""
 
 import argparse
+import re
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from recipes._version import __version__
 from recipes.cli.of_finished_runs import compare, evaluate, export, predict, report
 from recipes.cli.on_files import explain, pack
 from recipes.cli.train_and_check import FEWEST_STEPS, SMALL, check, train
+from recipes.common.nearest import did_you_mean, nearest
 
 _MODELS = ("auto", "mlp", "plain_cnn", "resnet", "efficientnet_lite0", "unet")
 _METHODS = ("grad_cam", "saliency", "smooth_grad", "integrated_gradients", "occlusion")
@@ -14,12 +19,13 @@ _METHODS = ("grad_cam", "saliency", "smooth_grad", "integrated_gradients", "occl
 
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands; `options.run(options)` runs the one that was given."""
-    root = argparse.ArgumentParser(
+    root = _Parser(
         prog="recipes",
         description="Train an image classifier, see why it is not learning, see what it learned, and use it.",
         epilog="Results are on stdout, progress and remarks on stderr. Exit status: 0 when it worked, 1 for an error "
-        "that check found and for an export that was refused, 2 for wrong usage or input that cannot be used, 3 where "
-        "checks were skipped for lack of time, 130 after Ctrl-C.",
+        "that check found, for an export that was refused, and where predict or explain left out photos that do not "
+        "decode (0 with --skip-bad), 2 for wrong usage or input that cannot be used, 3 where checks were skipped for "
+        "lack of time, 130 after Ctrl-C.",
     )
     root.add_argument("--version", action="version", version=f"keras-recipes {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -33,7 +39,35 @@ def parser() -> argparse.ArgumentParser:
     _pack(commands)
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print the result as JSON")
+    root.options_of = {
+        name: re.findall(r"--[a-z][a-z-]+", command.format_help())
+        for name, command in commands.choices.items()
+    }
     return root
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors name the nearest command or option."""
+
+    _words: Sequence[str] = ()
+    options_of: Mapping[str, Sequence[str]] = {}
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As `argparse.ArgumentParser.parse_args`."""
+        self._words = sys.argv[1:] if args is None else args
+        return super().parse_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2, as `argparse.ArgumentParser.error`."""
+        typed = re.match(
+            r"unrecognized arguments: (--[\w-]+)|argument COMMAND: invalid choice: '([^']*)'", message
+        )
+        if typed and typed[1]:
+            command = next((word for word in self._words if word in self.options_of), None)
+            message += did_you_mean(nearest(typed[1], self.options_of.get(command, ()))).replace(" ", ". ", 1)
+        elif typed:
+            message += did_you_mean(nearest(typed[2], self.options_of)).replace(" ", ". ", 1)
+        super().error(message)
 
 
 def _train(commands):
@@ -100,8 +134,9 @@ def _predict(commands):
     command = commands.add_parser(
         "predict",
         help="name the classes of photos",
-        description="Print one line per image: the file and its likeliest classes. Files that cannot be decoded are "
-        "left out, and named on stderr.",
+        description="Print one line per image: the file and its likeliest classes. Photos that do not decode are left "
+        "out and named on stderr (with --json they have an entry of file and error), the others have their answers, "
+        "and the exit status is 1. With no photo that decodes it is 2.",
     )
     _run_folder(command)
     command.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders or patterns")
@@ -110,6 +145,7 @@ def _predict(commands):
         "--csv", type=Path, help="write file, label, confidence and all probabilities to this file"
     )
     command.add_argument("--png", type=Path, help="folder for predicted masks, one PNG file each")
+    _answers_the_others(command)
     command.set_defaults(run=predict)
 
 
@@ -117,8 +153,8 @@ def _evaluate(commands):
     command = commands.add_parser(
         "evaluate",
         help="score a finished run on a labeled folder",
-        description="Print accuracy with its 95 % interval, precision, recall, F1 and AUROC of each class, and "
-        "the most confused classes.",
+        description="Print accuracy with its 95 % interval, precision, recall, F1 and AUROC of each class, the most "
+        "confused classes, and the files of the most confident mistakes.",
     )
     _run_folder(command)
     command.add_argument(
@@ -128,7 +164,7 @@ def _evaluate(commands):
     command.add_argument(
         "--html",
         type=Path,
-        help="write a page with the most confident mistakes and what the network looked at",
+        help="write a page with the most confident mistakes: each photo, its file, and what the network looked at",
     )
     command.set_defaults(run=evaluate)
 
@@ -137,7 +173,8 @@ def _explain(commands):
     command = commands.add_parser(
         "explain",
         help="show what a trained model looks at in images",
-        description="For each image, write a picture of it with a map over it: the evidence for the predicted class.",
+        description="For each image, write a picture of it with a map over it: the evidence for the predicted class. "
+        "Photos that do not decode are left out and named on stderr, and the exit status is then 1.",
     )
     command.add_argument(
         "model", metavar="MODEL", type=Path, help="a run's folder or a .keras file, such as runs/train"
@@ -153,6 +190,7 @@ def _explain(commands):
         default=Path("runs/explain"),
         help="folder for the pictures (default: runs/explain)",
     )
+    _answers_the_others(command)
     command.set_defaults(run=explain)
 
 
@@ -169,7 +207,8 @@ def _export(commands):
     command.add_argument(
         "--calibrate",
         action="store_true",
-        help="calibrate the probabilities with a temperature that is fitted on --data",
+        help="calibrate the probabilities with a temperature that is fitted on the images that training held back, or "
+        "on --data where these are not there any more",
     )
     command.add_argument(
         "--data", help="labeled folder to compare and score on (default: the run's own, where it still is)"
@@ -219,7 +258,20 @@ def _run_folder(command):
 
 def _labels(command):
     command.add_argument("--labels", help="CSV file or regular expression that gives the class of each image")
-    command.add_argument("--skip-bad", action="store_true", help="leave out files that do not decode")
+    command.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave out files that do not decode (default: name them and stop, as the result would be of other images "
+        "than the folder holds)",
+    )
+
+
+def _answers_the_others(command):
+    command.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="exit with 0, not 1, where photos that do not decode were left out",
+    )
 
 
 def _data_options(command):

@@ -1,7 +1,10 @@
 """The error of the shell, and errors of the library in the shell's words."""
 
+import contextlib
+import os
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 
@@ -28,6 +31,39 @@ _WORDS = (
     (_OWN + r"batch_size(=(\d+))?", lambda match: f"--batch-size {match[2] or ''}".rstrip()),
     (_OWN + r"learning_rate(=([\d.e-]+))?", lambda match: f"--learning-rate {match[2] or ''}".rstrip()),
     (r"on_error=(['\"])skip\1", "--skip-bad"),
+    (r"labels=lambda path: path\.parent\.name", "--labels '([^/]+)/[^/]+$'"),
+    (r", or labels=\((image feature, label feature|'[^']*', '[^']*')\)", ""),
+    (
+        r"expects validation to be large enough to hold back an image\. Received validation=[\d.]+ of (\d+) images in "
+        r"(\d+) classes\..*",
+        r"expects enough images to hold one of them back for validation. Received \1 of \2 classes. Give more images",
+    ),
+    (r"(?<![\w.])seed=(-?\d+)", r"--seed \1"),
+    (r"expects seed to be", "expects --seed to be"),
+    (r"; numbers that lost their leading zeros keep them if you read the table with dtype=str", ""),
+    (r"give recipes\.train a data set of", "in Python give recipes.train a data set of"),
+    (r"Give class_names= of classes", "In Python give class_names= of classes"),
+    (r"expects labels and class_names with folders only", "expects --labels with folders only"),
+    (
+        r"Its intersection over union is in run\.history.*compiles this metric",
+        "Its intersection over union on the images held back is in the history.csv of the run; recipes predict --png "
+        "writes its masks",
+    ),
+    (r"see recipes\.diagnose", "see the findings in its report"),
+    (
+        r"trained without info=\. Give arrays .*what recipes\.data\.load returns",
+        "trained without info=. Train it with recipes train, or in Python with info=",
+    ),
+    (
+        r"without info=\. Train with recipes\.train\(.*what recipes\.data\.load returns",
+        "without info=. Train it with recipes train, or in Python with info=",
+    ),
+    (r"what Run\.save writes", "model.keras in the run's folder"),
+    (r"Load the folder, with cache='[^']*'", "Give recipes train the folder itself"),
+    (
+        r"Give them: calibrated='folder', \(images, labels\), or a tf\.data\.Dataset of such pairs",
+        "Give them: --data FOLDER",
+    ),
     (r"(?<![\w.])labels=", "--labels "),
     (r"(?<![\w.])fit=(['\"])(\w+)\1", r"--fit \2"),
     (r"(examples|calibrated)=\(images, labels\), or a tf\.data\.Dataset of such pairs", "--data FOLDER"),
@@ -36,6 +72,49 @@ _WORDS = (
     (r"recipes\.compare\(\['runs/a', 'runs/b'\]\)", "recipes compare runs/a runs/b"),
     (r"leave target out", "leave --target out"),
     (r"--labels r'", "--labels '"),
+    (
+        r", a data frame, a dictionary, a list, a function of the path or a regular expression",
+        " or a regular expression",
+    ),
+    (r"((--labels )?'[^']*'), a function of the path, or a regular", r"\1 or a regular"),
+    (r" or a function of the path,", ","),
+    (r"\. Give one for each, or a dictionary from name to label", ". Give one for each"),
+    (r"the function labels=", "--labels"),
+    (r"labels=\(table, column\), call it", "call its column"),
+    (r", or name the classes wanted: class_names=\[\.\.\.\]", ""),
+    (r", or give both the same class_names=", ""),
+    (r"class_names= names (.*), of which no image is in", r"No image of \1 is in"),
+    (r"as class_names= does not name them", "as the run does not know them"),
+    (r"data\.load(_run)? expects class_names among the", "expects names among the"),
+    (
+        r"Leave class_names out to call (them|the images) by their numbers",
+        "Give the run that was trained on these classes",
+    ),
+    (
+        r"expects image_shape=\(height, width, channels\) for",
+        "expects a run that knows the size of its images for",
+    ),
+    (
+        r"Repair, convert or delete them, or leave them out with --skip-bad",
+        "Repair, convert or delete them, or leave them out with --skip-bad",
+    ),
+    (r"image_size expects", "--image-size expects"),
+    (
+        r" Type for example image_size=(\d+) or image_size=\((\d+), (\d+)\)",
+        r" Type for example --image-size \1",
+    ),
+    (r", or image_size=\([^)]*\) for the most common one", ""),
+    (r"\bimage_size is not given", "--image-size is not given"),
+    (r"validation=(\d|\.)*", "the share held back"),
+    (r"data\.load\(\(dataframe, folder\)\)", "the folder"),
+    (r"with cache=(['\"])[^'\"]*\1", "instead"),
+    (r"Give them to data\.pack", "Give them to recipes pack"),
+    (r"data\.pack\b", "recipes pack"),
+    (r"data\.read_image and pair them yourself", "data.read_image in Python"),
+    (r"part='test'", "a test/ folder"),
+    (r"recipes\.data\.load\b", "data.load"),
+    (r"info\.skipped lists all", "in all"),
+    (r" Run\.load expects", " expects"),
     (r"epochs=(\d+)", r"--epochs \1"),
     (r"\bdata\.load\((['\"])([^'\")]*)\1\)", r"\2"),
     (r"^((recipes|data|Run|evaluate)(\.\w+)*|export) (keeps|expects)", r"\4"),
@@ -67,7 +146,35 @@ _TRIES = re.compile(
 )
 
 
-class InShellWords:
+class ShellLines:
+    """A stream that writes remarks of `recipes.data` and `recipes.train` in the words of the shell.
+
+    Args:
+        stream: Where it is written. Bars of Keras, which are written between, stay as they are.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, as `sys.stdout.write`."""
+        ours = text.startswith(("data.load: ", "recipes.train: "))
+        self._stream.write(in_shell_lines(text).removeprefix("data.load: ") if ours else text)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def remarks_on_stderr() -> Iterator[None]:
+    """Within this context what `recipes.data` and Keras print goes to stderr, where no result is, in shell words."""
+    told: Any = ShellLines(sys.stderr)
+    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+        yield
+
+
+class InShellWords(ShellLines):
     """A stream that writes what the checks print with the command of the shell in place of calls in Python.
 
     Args:
@@ -76,11 +183,18 @@ class InShellWords:
     """
 
     def __init__(self, stream: TextIO, command: Callable[..., str]) -> None:
-        self._stream, self._command = stream, command
+        super().__init__(stream)
+        self._command, self._told = command, ""
+
+    def told(self, text: str) -> bool:
+        """Whether a text that the doctor would print was printed, and where the user of `print` sees it too."""
+        return text in self._told and same_place(self._stream, sys.stdout)
 
     def write(self, text: str) -> int:
         """Write a text, as `sys.stdout.write`."""
         command = self._command
+        if text.startswith("\nTrainingDoctor: an epoch takes "):
+            return len(text)  # the report has a section on it
         told = _RATE.sub(r"--learning-rate \1", text)
         if "recipes." in text or "preflight=" in text:
             told = _RUNS_ALL.sub(lambda match: command("--seconds", match[1]), _RUNS_ONE.sub("", told))
@@ -88,8 +202,16 @@ class InShellWords:
             told = _TRIES.sub(
                 lambda _: f"{command('--try')} has these remedies tried on copies of the model.", told
             )
-        self._stream.write(told)
+        if text.startswith("\nTrainingDoctor: "):
+            self._told += text
+            told = in_shell_lines(told)
+        super().write(told)
         return len(text)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+
+def same_place(one: TextIO, other: TextIO) -> bool:
+    """Whether two streams are written to the same terminal or file."""
+    try:
+        return os.path.samestat(os.fstat(one.fileno()), os.fstat(other.fileno()))
+    except (OSError, ValueError, AttributeError):  # streams that are no files
+        return False

@@ -1,15 +1,16 @@
 """predict, evaluate, export, report and compare: what is done with the folder of a finished run."""
 
-import contextlib
 import json
-import shlex
 import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from recipes.cli.bad_input import BadInputError, in_shell_words
+from recipes.cli.bad_input import BadInputError, in_shell_words, remarks_on_stderr
+from recipes.cli.left_out import say_no_images
+from recipes.cli.resuming import line_of
 from recipes.cli.starting import load_keras, without_remarks
+from recipes.common.nearest import did_you_mean, nearest_path
 
 
 def load_run(folder: Path, command: str) -> Any:
@@ -28,51 +29,73 @@ def load_run(folder: Path, command: str) -> Any:
     """
     import recipes  # noqa: PLC0415 - the command starts without it
 
-    if not folder.is_dir():
-        raise BadInputError(
-            f"expects the folder of a finished run. Received {folder}, which is not a folder. Correct the path, such "
-            "as runs/train"
-        )
-    unfinished = (folder / "run.json").exists() and not (folder / "model.keras").exists()
-    if unfinished:
-        raise BadInputError(
-            f"expects a finished run. Received {folder}, whose training was interrupted. Go on with the line that "
-            f"began it and --resume: {_training_line(folder)}"
-        )
+    check_run_folder(folder)
     load_keras(f"recipes {command}: loading {folder}")
     return recipes.load_run(folder)
 
 
-def _training_line(folder):
-    """What was typed to begin the run in a folder, as far as run.json tells."""
-    try:
-        settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except ValueError:
-        settings = {}
-    words = ["recipes", "train", str(settings.get("data") or "DATA"), "--out", str(folder)]
-    if settings.get("image_shape"):
-        words += ["--image-size", ",".join(map(str, dict.fromkeys(settings["image_shape"][:2])))]
-    if settings.get("epochs"):
-        words += ["--epochs", str(settings["epochs"])]
-    return shlex.join([*words, "--resume"])
+def check_run_folder(folder: Path) -> None:
+    """Look whether a folder holds a finished run, which takes no second, before Keras is loaded.
+
+    Args:
+        folder: As it was typed.
+
+    Raises:
+        BadInputError: when there is no such folder, no run in it, or one that was interrupted.
+    """
+    is_run = lambda path: (Path(path) / "run.json").exists()  # noqa: E731
+    if not folder.is_dir():
+        near = did_you_mean(nearest_path(folder, is_run))
+        raise BadInputError(
+            f"expects the folder of a finished run. Received {folder}, which is not a folder. Correct the path, such "
+            f"as runs/train.{near}"
+        )
+    if is_run(folder):
+        if not (folder / "model.keras").exists():
+            raise BadInputError(
+                f"expects a finished run. Received {folder}, whose training was interrupted. Go on with the line that "
+                f"began it and --resume: {line_of(folder)}"
+            )
+        return
+    inside = sorted(path.parent for path in folder.glob("*/run.json"))
+    near = did_you_mean(str(inside[0]) if len(inside) == 1 else None)
+    if len(inside) > 1:
+        near = f" Runs in it are {', '.join(map(str, inside[:5]))}."
+    raise BadInputError(
+        f"expects the folder of a finished run. Received {folder}, which holds no run.json. Give the folder that was "
+        f"--out of recipes train.{near}"
+    )
 
 
-def predict(options: Namespace) -> None:
+def ended_with_1(count: int) -> str:
+    """Why a command that answered for the other photos does not end with 0."""
+    what = "a photo was" if count == 1 else f"{count} photos were"
+    return f"{what} left out, so the exit status is 1; the others have their answers; --skip-bad makes it 0"
+
+
+def predict(options: Namespace) -> int:
     """Print the likeliest classes of each image.
 
     Args:
-        options: `folder`, `images`, `csv`, `png`, `json`, `top`, of `recipes predict`.
+        options: `folder`, `images`, `csv`, `png`, `json`, `top`, `skip_bad`, of `recipes predict`.
+
+    Returns:
+        The status of the command: 0, or 1 where photos were left out, unless `skip_bad`.
     """
     run = load_run(options.folder, options.command)
-    with contextlib.redirect_stdout(sys.stderr):
+    say_no_images(options.command, options.images)
+    with remarks_on_stderr():
         predictions = run.predict(options.images, verbose=1)
     for skipped in predictions.skipped:
         print(f"recipes predict: left out {in_shell_words(skipped)}", file=sys.stderr)
+    if predictions.skipped and not options.skip_bad:
+        print(f"recipes predict: {ended_with_1(len(predictions.skipped))}", file=sys.stderr)
     if options.csv:
         predictions.to_csv(options.csv)
     if options.png:
         predictions.to_png(options.png)
     print(predictions.to_json() if options.json else predictions.table(options.top))
+    return 1 if predictions.skipped and not options.skip_bad else 0
 
 
 def evaluate(options: Namespace) -> None:
@@ -85,7 +108,7 @@ def evaluate(options: Namespace) -> None:
         BadInputError: for a run that does not know its classes.
     """
     run = load_run(options.folder, options.command)
-    with contextlib.redirect_stdout(sys.stderr):  # remarks of data.load are not results
+    with remarks_on_stderr():  # remarks of data.load are not results
         examples = _labeled(run, options.folder, options)
         scores = run.evaluate(examples, grad_cam=options.html is not None)
     if options.html:
@@ -94,6 +117,11 @@ def evaluate(options: Namespace) -> None:
         write_text(options.html, scores.to_html())
         print(f"page in {options.html}", file=sys.stderr)
     print(scores.to_json() if options.json else scores.table())
+    if scores.mistakes and not options.html and not options.json:
+        print(
+            "recipes evaluate: --html PAGE.html shows these photos and what the network looked at",
+            file=sys.stderr,
+        )
 
 
 def export(options: Namespace) -> int:
@@ -106,15 +134,19 @@ def export(options: Namespace) -> int:
         The status of the command: 0, or 1 where the file would give other answers than the model.
     """
     run = load_run(options.folder, options.command)
+    from recipes.common.files import json_text  # noqa: PLC0415 - the command starts without it
     from recipes.inference import ExportError  # noqa: PLC0415 - the command starts without it
+    from recipes.inference.of_run import held_out_of  # noqa: PLC0415 - the command starts without it
 
-    with contextlib.redirect_stdout(sys.stderr):
+    with remarks_on_stderr():
         examples = _labeled(run, options.folder, options) if options.data else None
+        own = options.calibrate and examples is not None and held_out_of(run) is not None
+        calibrated = examples if options.calibrate and examples is not None and not own else options.calibrate
         try:
             with without_remarks():
                 written = run.export(
                     options.file,
-                    calibrated=options.calibrate,
+                    calibrated=calibrated,
                     int8=options.int8,
                     examples=examples,
                     verbose=False,
@@ -122,7 +154,7 @@ def export(options: Namespace) -> int:
         except ExportError as error:
             print(f"recipes export: {in_shell_words(error)}", file=sys.stderr)
             return 1
-    print(json.dumps(written.to_dict()) if options.json else written)
+    print(json_text(written.to_dict()) if options.json else written)
     return 0
 
 
@@ -133,7 +165,7 @@ def report(options: Namespace) -> None:
         options: `folder`, `out` (None: report.html in the folder), `data` (None: without examples), `json`.
     """
     run, path = load_run(options.folder, options.command), options.out or options.folder / "report.html"
-    with contextlib.redirect_stdout(sys.stderr):
+    with remarks_on_stderr():
         examples = _labeled(run, options.folder, options) if options.data else None
         run.report(path, validation=examples)
     print(json.dumps({"report": str(path)}) if options.json else f"report in {path}")
@@ -151,12 +183,8 @@ def compare(options: Namespace) -> None:
     import recipes  # noqa: PLC0415 - the command starts without it
 
     for folder in options.folders:
-        if not folder.is_dir():
-            raise BadInputError(
-                f"expects folders of finished runs. Received {folder}, which is not a folder. Correct the path, such "
-                "as runs/train"
-            )
-    with contextlib.redirect_stdout(sys.stderr):
+        check_run_folder(folder)
+    with remarks_on_stderr():
         load_keras("recipes compare: loading the runs")
         test = None
         if options.data:
@@ -174,8 +202,9 @@ def _labeled(run, folder, options):
 
     if run.class_names is None:
         raise BadInputError(
-            f"expects a run that knows its classes. Received {folder}, trained without info=. Train it with "
-            "recipes.train(..., info=info), where info is what recipes.data.load returns"
+            f"expects a run that knows its classes. Received {folder}, trained in Python without info=. Train it with "
+            "recipes train, or in Python with info=, what recipes.data.load returns"
         )
     how = {"labels": options.labels, "on_error": "skip" if options.skip_bad else "raise"}
+    say_no_images(options.command, [options.data], [options.labels])
     return labeled_folder(run, options.data, **how)

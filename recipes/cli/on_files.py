@@ -8,30 +8,40 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from recipes.cli.bad_input import BadInputError, in_shell_words
+from recipes.cli.bad_input import BadInputError, in_shell_words, remarks_on_stderr
+from recipes.cli.left_out import say_no_images
+from recipes.cli.of_finished_runs import check_run_folder, ended_with_1
 from recipes.cli.starting import load_keras
+from recipes.common.nearest import did_you_mean, nearest, nearest_path
 
 _BATCH = 64
 _SOURCE = "Source"  # a text that a PNG may hold
 
 
-def explain(options: Namespace) -> None:
+def explain(options: Namespace) -> int:
     """Write a picture for each image, with the evidence for its class, and for the true one where that is another.
 
     The true class is known where the image lies in a folder that is named like a class.
 
     Args:
-        options: `model`, `images`, `out`, `method`, `target` (the number of a class, or its name), `json`, of `recipes
-            explain`.
+        options: `model`, `images`, `out`, `method`, `target` (the number of a class, or its name), `json`,
+            `skip_bad`, of `recipes explain`.
+
+    Returns:
+        The status of the command: 0, or 1 where photos were left out, unless `skip_bad`.
 
     Raises:
         BadInputError: where there is no model, for images that do not decode, and for a target that is no class.
     """
     path = options.model / "model.keras" if options.model.is_dir() else options.model
-    if not path.exists():
+    if options.model.is_dir():
+        if not path.exists():
+            check_run_folder(options.model)
+    elif not path.exists():
+        is_model = lambda one: one.endswith(".keras") or (Path(one) / "model.keras").exists()  # noqa: E731
         raise BadInputError(
             f"expects a model. Received {path}, which does not exist. Correct the path, such as runs/train or "
-            "model.keras"
+            f"model.keras.{did_you_mean(nearest_path(path, is_model))}"
         )
     load_keras(f"recipes explain: loading {path}")
     import keras  # noqa: PLC0415 - the command starts without it
@@ -44,12 +54,14 @@ def explain(options: Namespace) -> None:
     import recipes.optimizers  # noqa: PLC0415 - the command starts without it
     import recipes.preprocess  # noqa: F401, PLC0415 - the command starts without it
     from recipes import plot  # noqa: PLC0415 - the command starts without it
+    from recipes.common.files import json_text  # noqa: PLC0415 - the command starts without it
 
     with contextlib.redirect_stdout(sys.stderr):
         model = keras.saving.load_model(path, safe_mode=True)
-    results, names = [], _class_names(path, model.outputs[0].shape[-1])
+    say_no_images(options.command, options.images)
+    results, bad, names = [], [], _class_names(path, model.outputs[0].shape[-1])
     target = _target(options.target, names)
-    for files, images in _images(model, path, options.images):
+    for files, images in _images(model, path, options.images, bad):
         options.out.mkdir(parents=True, exist_ok=True)
         predicted = np.asarray(model.predict_on_batch(images))
         shown = [_classes(scores, target, file, names) for scores, file in zip(predicted, files, strict=True)]
@@ -75,7 +87,10 @@ def explain(options: Namespace) -> None:
             if not options.json:
                 print(f"{written}: {title}")
     if options.json:
-        print(json.dumps(results))
+        print(json_text(results + bad))
+    if bad and not options.skip_bad:
+        print(f"recipes explain: {ended_with_1(len(bad))}", file=sys.stderr)
+    return 1 if bad and not options.skip_bad else 0
 
 
 def _target(given, names):
@@ -87,7 +102,7 @@ def _target(given, names):
         shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         raise BadInputError(
             f"expects --target to be the name of a class ({shown}) or its number, 0 to {len(names) - 1}. Received "
-            f"{given}. Leave --target out to explain the predicted class"
+            f"{given}. Leave --target out to explain the predicted class.{did_you_mean(nearest(given, names))}"
         )
     return number
 
@@ -137,12 +152,13 @@ def _evidence(scores, number, names, classes):
     return f"evidence for {names[number]}{share}\n({role})"
 
 
-def _images(model, path, given):
-    """`(files, images)`, up to 64 at a time; a model of any size gets one at a time."""
+def _images(model, path, given, bad):
+    """`(files, images)`, up to 64 at a time; a model of any size gets one at a time. Files left out go into `bad`."""
     import numpy as np  # noqa: PLC0415 - the command starts without it
 
     from recipes import data  # noqa: PLC0415 - the command starts without it
     from recipes.data.find_files import find_files  # noqa: PLC0415 - the command starts without it
+    from recipes.data.read import why_left_out  # noqa: PLC0415 - the command starts without it
 
     height, width, channels = model.inputs[0].shape[1:]
     size, settings = (height, width) if height and width else None, _settings(path)
@@ -157,10 +173,10 @@ def _images(model, path, given):
             batch.append((file, data.read_image(file, size, channels=channels, **how)))
             found += 1
         except (ValueError, OSError, ImportError) as error:
-            words = in_shell_words(error).removeprefix("data.read_image ")
-            if file in given:
-                raise BadInputError(words) from error
-            print(f"recipes explain: left out {words}", file=sys.stderr)
+            if given == [file]:
+                raise BadInputError(in_shell_words(error)) from error
+            bad.append({"file": file, "error": in_shell_words(why_left_out(error, file))})
+            print(f"recipes explain: left out {file}: {bad[-1]['error']}", file=sys.stderr)
         if batch and (size is None or len(batch) == _BATCH or number == len(files) - 1):
             yield [file for file, _ in batch], np.stack([image for _, image in batch])
             batch = []
@@ -241,7 +257,8 @@ def pack(options: Namespace) -> None:
     load_keras("recipes pack: loading TensorFlow")
     from recipes import data  # noqa: PLC0415 - the command starts without it
 
-    with contextlib.redirect_stdout(sys.stderr):
+    say_no_images(options.command, [options.data], [options.labels])
+    with remarks_on_stderr():
         info = data.pack(
             options.data,
             options.file,

@@ -2,16 +2,24 @@
 
 import contextlib
 import importlib.util
-import json
 import math
+import os
 import shlex
 import sys
 from argparse import Namespace
 from typing import Any
 
-from recipes.cli.bad_input import BadInputError, InShellWords, in_shell_lines, in_shell_words
+from recipes.cli.bad_input import (
+    BadInputError,
+    InShellWords,
+    in_shell_lines,
+    in_shell_words,
+    remarks_on_stderr,
+)
+from recipes.cli.left_out import say_no_images
 from recipes.cli.pictures import pictures_checked
 from recipes.cli.starting import load_keras
+from recipes.common.nearest import did_you_mean, nearest_path
 
 FEWEST_STEPS = 20  # of an epoch
 SMALL = 64  # pixels; larger images go to a pretrained network
@@ -29,6 +37,7 @@ def train(options: Namespace) -> None:
     """
     import recipes  # noqa: PLC0415 - the command starts without it
     from recipes.common.optional import optional  # noqa: PLC0415 - the command starts without it
+    from recipes.training.begun_by import begun_by  # noqa: PLC0415 - the command starts without it
 
     optional(
         "recipes train, which writes a report,", "jinja2", "Jinja2", "report"
@@ -39,8 +48,15 @@ def train(options: Namespace) -> None:
             "alone. Add --resume"
         )
     load_keras("recipes train: loading Keras")
+    if options.resume and not (options.out / "run.json").exists():
+        is_run = lambda path: os.path.exists(os.path.join(path, "run.json"))  # noqa: E731
+        near = did_you_mean(nearest_path(options.out, is_run))
+        print(
+            f"recipes train: there is no run in {options.out} to resume; a new one begins.{near}",
+            file=sys.stderr,
+        )
     progress = InShellWords(sys.stderr, lambda *more: shlex.join(_check_command(options, *more)))
-    with contextlib.redirect_stdout(progress):  # which is not a result
+    with contextlib.redirect_stdout(progress), begun_by(options.words):  # which is not a result
         train, validation, info, model, compiled = _open(options)
         run = recipes.train(
             model,
@@ -64,7 +80,7 @@ def train(options: Namespace) -> None:
             files=info.files,
             title=title,
         )
-    _print_run(options, run, path, info)
+    _print_run(options, run, path, info, progress)
 
 
 def _how_trained(options, model, info, compiled):
@@ -94,7 +110,9 @@ def _unfreezing(model, entries):
     return {"unfreeze": schedule, "rates": {"head": 1.0, "backbone": 0.1}}
 
 
-def _print_run(options, run, path, info):
+def _print_run(options, run, path, info, progress):
+    from recipes.common.files import json_text  # noqa: PLC0415 - the command starts without it
+
     last = {name: values[-1] for name, values in run.history.items() if values}
     accuracy = last.get("val_accuracy", math.nan)
     following = _next_command(options, run)
@@ -106,7 +124,7 @@ def _print_run(options, run, path, info):
         finite = {name: value if math.isfinite(value) else None for name, value in last.items()}
         findings = [finding.to_dict() for finding in run.findings]
         result = {"run": str(options.out), "report": str(path), "epochs": len(run.history.get("loss", []))}
-        print(json.dumps({**result, "last": finite, "findings": findings, "next": following}))
+        print(json_text({**result, "last": finite, "findings": findings, "next": following}))
         return
     of_masks = f", IoU {last['val_iou']:.2%}" if "val_iou" in last else ""
     said = f"validation accuracy {accuracy:.2%}{_counted(accuracy, info)}{of_masks}; report in {path}"
@@ -114,7 +132,8 @@ def _print_run(options, run, path, info):
         print(said)
         return
     for finding in run.findings:
-        print(in_shell_lines(finding.wrapped()))
+        if not progress.told(finding.wrapped()):
+            print(in_shell_lines(finding.wrapped()))
     if not run.findings:
         print("no findings: nothing wrong was seen in this run by what was looked at")
     before = (run.settings or {}).get("before_training") or {}
@@ -198,9 +217,10 @@ def check(options: Namespace) -> int:
     """
     load_keras("recipes check: loading Keras")
     from recipes import diagnose  # noqa: PLC0415 - the command starts without it
+    from recipes.common.files import json_text  # noqa: PLC0415 - the command starts without it
     from recipes.training.before_training import as_trained  # noqa: PLC0415 - the command starts without it
 
-    with contextlib.redirect_stdout(sys.stderr):
+    with remarks_on_stderr():
         train, validation, info, model, compiled = _open(options)
         shown = as_trained(model, train, validation, _how_trained(options, model, info, compiled))
     to = InShellWords(
@@ -222,17 +242,8 @@ def check(options: Namespace) -> int:
     if options.json:
         rows = [{"name": one.name, "verdict": one.verdict, "result": one.result} for one in done.checks]
         findings = [finding.to_dict() for finding in done.findings]
-        print(
-            json.dumps(
-                {
-                    "severity": severity,
-                    "checks": rows,
-                    "findings": findings,
-                    "skipped": done.skipped,
-                    "pictures": pictures,
-                }
-            )
-        )
+        told = {"severity": severity, "checks": rows, "findings": findings, "skipped": done.skipped}
+        print(json_text({**told, "pictures": pictures}))
     if done.severity == "error":
         return 1
     return 3 if done.skipped and not options.allow_skipped else 0
@@ -268,6 +279,7 @@ def _read(options: Namespace) -> tuple[Any, ...]:
         "on_error": "skip" if options.skip_bad else "raise",
         "seed": options.seed,
     }
+    say_no_images(getattr(options, "command", "train"), [options.data], [options.labels])
     try:
         return data.load(options.data, image_size=options.image_size, **how)
     except ValueError as error:

@@ -93,6 +93,21 @@ def write_json(path: str | os.PathLike[str], value: Any, *, sealed: bool = False
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def json_text(value: Any) -> str:
+    """A value as JSON for programs to read: numbers with six significant digits, and null where one is not finite."""
+    return json.dumps(_rounded(value), ensure_ascii=False, allow_nan=False, default=str)
+
+
+def _rounded(value):
+    if isinstance(value, Mapping):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(entry) for entry in value]
+    if isinstance(value, (float, np.floating)):
+        return float(f"{value:.6g}") if np.isfinite(value) else None
+    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
+
+
 def _seal_of(value):
     plain = json.loads(json.dumps({name: entry for name, entry in value.items() if name != _SEAL}))
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

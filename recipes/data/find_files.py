@@ -4,6 +4,7 @@ import glob
 import os
 from typing import Any
 
+from recipes.common.nearest import did_you_mean, nearest_path
 from recipes.data.listing import walk
 
 
@@ -28,9 +29,10 @@ def find_files(paths: Any) -> list[str]:
         else:
             inside = sorted(file for file in glob.glob(path, recursive=True) if os.path.isfile(file))
         if not inside:
+            near = None if os.path.exists(path) or glob.has_magic(path) else nearest_path(path)
             raise FileNotFoundError(
                 f"recipes expects a file, a folder of images or a pattern. Received {path!r}, where "
-                f"there is no image. Correct the path; relative paths begin at {os.getcwd()}."
+                f"there is no image. Correct the path; relative paths begin at {os.getcwd()}.{did_you_mean(near)}"
             )
         found += inside
     return found

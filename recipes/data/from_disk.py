@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from recipes.common.nearest import did_you_mean, nearest, nearest_path
 from recipes.data import headers, named, packed
 from recipes.data.decode_on_demand import streamed
 from recipes.data.decoded_cache import keep_in_file, keep_in_memory, keep_nothing, place_of_cache, valid_cache
@@ -210,6 +211,12 @@ def _from_packed(path, labels, class_names, reading):
     )
 
 
+def _near(path):
+    """The folder or named set that is most like a path, or None; a photo or a table is none."""
+    readable = lambda one: os.path.isdir(one) or packed.is_packed(one)  # noqa: E731
+    return nearest(path, named.SETS) or nearest_path(path, readable)
+
+
 def _folder(name_or_folder):
     names = ", ".join(repr(name) for name in named.SETS)
     if not isinstance(name_or_folder, str | os.PathLike):
@@ -222,6 +229,6 @@ def _folder(name_or_folder):
         raise ValueError(
             f"data.load expects the name of a data set ({names}) or the path of a folder. "
             f"Received {os.fspath(name_or_folder)!r}, which is neither. "
-            f"Correct the name, or the path; relative paths begin at {os.getcwd()}."
+            f"Correct the name, or the path; relative paths begin at {os.getcwd()}.{did_you_mean(_near(path))}"
         )
     return path

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from recipes.common.nearest import did_you_mean, nearest_path
 from recipes.data.label_columns import file_column, label_columns, part_column
 from recipes.data.split_names import NAMES_OF_PARTS
 
@@ -111,6 +112,12 @@ def _is_table(labels, folder):
     return isinstance(labels, (str, os.PathLike)) and _csv_path(labels, folder) is not None
 
 
+def _near(path, folder):
+    """The table that is most like a path, beside it or in the folder of images."""
+    inside = folder and nearest_path(os.path.join(folder, path), os.path.isfile)
+    return nearest_path(path, os.path.isfile) or inside
+
+
 def _csv_path(labels, folder):
     path = pathlib.Path(os.path.expanduser(os.fspath(labels)))
     for candidate in (path, pathlib.Path(folder or ".") / path):
@@ -120,6 +127,7 @@ def _csv_path(labels, folder):
         raise ValueError(
             f"data.load expects labels to be the path of a CSV file. Received {os.fspath(labels)!r}, which does not "
             f"exist. Give a path relative to {os.getcwd()} or to the folder of images."
+            f"{did_you_mean(_near(path, folder))}"
         )
     return None
 

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import ImageColor
 
+from recipes.common.nearest import did_you_mean, nearest_path
 from recipes.common.validation import are_whole, is_one_of, is_whole
 from recipes.data import headers
 from recipes.data.in_record import container_of, cut_out_of_record
@@ -267,7 +268,7 @@ def read_image(
         raise FileNotFoundError(
             f"data.read_image expects the path of an image file. Received {name!r}, which is "
             f"{'a folder' if os.path.isdir(name) else 'not there'}. Correct the path; relative paths begin at "
-            f"{os.getcwd()}."
+            f"{os.getcwd()}.{did_you_mean(None if os.path.isdir(name) else nearest_path(name, os.path.isfile))}"
         )
     try:
         found = headers.look(name)
@@ -319,7 +320,16 @@ def reason(error: Exception) -> str:
         lines = text.partition("\n\t [[")[0].split(" [Op:")[0].strip().splitlines()
         text = lines[-1].rpartition("}} ")[2] if lines else ""
     text = text.strip().splitlines()[0].strip() if text.strip() else "It does not decode."
+    if text.startswith("jpeg::Uncompress failed"):
+        text = "Truncated or damaged JPEG."
     return text if text.endswith(".") else f"{text}."
+
+
+def why_left_out(error: Exception, file: str) -> str:
+    """Why `read_image` refused a file, in a sentence or two, without its name."""
+    words = " ".join(str(error).split())
+    received = words.partition("Received ")[2] or words
+    return received.removeprefix(f"{file}: ").removeprefix(f"{file}, and ").removeprefix(f"{file!r}, which ")
 
 
 def check_fit(caller: str, fit: Any) -> None:

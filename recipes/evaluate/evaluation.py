@@ -1,13 +1,13 @@
 """Evaluation: all scores of a trained classifier."""
 
 import html
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from recipes.common.files import json_text
 from recipes.common.html_page import html_page
 
 _PICTURE = "width: 100%; image-rendering: pixelated"  # small images are enlarged by the page
@@ -131,7 +131,7 @@ class Evaluation:
             self.class_names, self.precision, self.recall, self.f1, self.auroc, self.support, strict=True
         )
         lines += [
-            f"{n:{width}}  {p:9.2%}  {r:6.2%}  {f:6.2%}  {a:6.4f}  {s:8g}"
+            f"{n:{width}}  {p:9.2%}  {r:6.2%}  {f:6.2%}  {_known(a):>6}  {s:8g}"
             if s
             else f"{n:{width}}  {'-':>9}  {'-':>6}  {'-':>6}  {'-':>6}  {s:8g}"
             for n, p, r, f, a, s in rows
@@ -139,6 +139,11 @@ class Evaluation:
         pairs = self.confused_pairs(5)
         if pairs:
             lines += ["", "most confused:"] + [f"  {true} taken for {said}: {n:g}" for true, said, n in pairs]
+        named = [one for one in self.mistakes if one.file]
+        if named:
+            lines += ["", "most confident mistakes:"] + [
+                f"  {one.file}: {one.label} taken for {one.predicted} {one.confidence:.1%}" for one in named
+            ]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -147,11 +152,21 @@ class Evaluation:
         for name in self.__dataclass_fields__:
             if name not in ("coverage", "reliability", "worst", "mistakes"):
                 plain[name] = _plain(getattr(self, name))
+        plain["mistakes"] = [
+            {
+                "file": one.file,
+                "number": one.number,
+                "label": one.label,
+                "predicted": one.predicted,
+                "confidence": one.confidence,
+            }
+            for one in self.mistakes
+        ]
         return plain
 
     def to_json(self) -> str:
-        """`to_dict` as text."""
-        return json.dumps(self.to_dict(), ensure_ascii=False)
+        """`to_dict` as text, with six significant digits."""
+        return json_text(self.to_dict())
 
     def __str__(self) -> str:
         return self.table()
@@ -179,6 +194,11 @@ class Evaluation:
             f"{html.escape(rest.strip(chr(10)))}</pre>"
             f'<div style="display:flex;flex-wrap:wrap">{drawn}</div>{row}'
         )
+
+
+def _known(score):
+    """A score, or a dash where it is not defined: AUROC needs examples of more than one class."""
+    return f"{score:.4f}" if np.isfinite(score) else "-"
 
 
 def _plain(value):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recipes.common.files import write_text
+from recipes.common.files import json_text, write_text
 from recipes.common.html_page import html_page
 from recipes.common.types import Data
 from recipes.evaluate.classifier import classifier
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Where and how a run was kept and watched; what follows from the rest.
 _NOT_COMPARED = {
+    "command",
     "times",
     "rate_by_step",
     "backup_every",
@@ -101,7 +102,7 @@ class Comparison:
 
     def to_json(self) -> str:
         """`to_dict` as text."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, default=str)
+        return json_text(self.to_dict())
 
     def __str__(self) -> str:
         return self.table()

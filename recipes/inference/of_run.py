@@ -8,7 +8,10 @@ import tensorflow as tf
 
 from recipes import data
 from recipes.common.datasets import identity_of, remember_files
+from recipes.common.nearest import nearest
 from recipes.common.types import Data
+from recipes.data.chosen_classes import in_words
+from recipes.data.listing import folders_in
 from recipes.evaluate.temperature import calibrate
 from recipes.inference.export import Exported, export
 
@@ -37,6 +40,9 @@ def labeled_folder(run: Any, folder: Any, **options: Any) -> tf.data.Dataset:
         folder: As `data.load` takes it.
         **options: Arguments of `data.load`, such as `labels`.
 
+    Returns:
+        The examples, `(image, label)` without batches.
+
     Raises:
         ValueError: for a run that does not know its classes, or a folder that `data.load` refuses.
     """
@@ -54,10 +60,7 @@ def labeled_folder(run: Any, folder: Any, **options: Any) -> tf.data.Dataset:
         examples, _, info = data.load(folder, part="test", **how)
     except ValueError as error:
         if "expects class_names among" in str(error):
-            raise ValueError(
-                f"Reading {str(folder)!r} expects sub-folders named like the run's classes: "
-                f"{', '.join(map(repr, run.class_names))}. Received others. Rename them."
-            ) from error
+            raise ValueError(_other_classes(run, folder, how.get("labels"))) from error
         if "part='test'" not in str(error):
             raise
         examples, _, info = data.load(folder, **how)
@@ -67,6 +70,28 @@ def labeled_folder(run: Any, folder: Any, **options: Any) -> tf.data.Dataset:
     if info.files:
         remember_files(examples, info.files["train"])
     return examples
+
+
+def _other_classes(run, folder, labels):
+    """The error for labels that are not the run's classes: which they are, and which class each of them may mean."""
+    known = ", ".join(map(repr, run.class_names))
+    if labels is not None or not os.path.isdir(folder):
+        return (
+            f"Reading {str(folder)!r} expects labels that are the run's classes: {known}. Received others. Write "
+            "them as in training."
+        )
+    found = folders_in(os.fspath(folder))
+    other, missing = (
+        [name for name in found if name not in run.class_names],
+        [name for name in run.class_names if name not in found],
+    )
+    near = nearest(other[0], missing) if other else None
+    into = near or (missing[0] if len(missing) == 1 else None)
+    advice = f"Rename {other[0]!r} to {into!r}." if other and into else "Rename them like the classes."
+    return (
+        f"Reading {str(folder)!r} expects sub-folders named like the run's classes: {known}. Received "
+        f"{in_words(other) if other else 'others'}. {advice}"
+    )
 
 
 def labeled(run: Any, examples: "Data | str | os.PathLike[str] | None") -> "Data | None":

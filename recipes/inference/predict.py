@@ -4,7 +4,6 @@ import base64
 import csv
 import html
 import io
-import json
 import os
 import pathlib
 from collections.abc import Callable, Iterator
@@ -18,8 +17,10 @@ from PIL import Image
 
 from recipes import data
 from recipes.averaging.views import Views
+from recipes.common.files import json_text
 from recipes.common.models import model_input_rank, output_activation, predict_batch
 from recipes.data.find_files import find_files, is_path
+from recipes.data.read import why_left_out
 from recipes.evaluate.class_maps import class_maps, gives_class_maps
 from recipes.evaluate.classifier import as_probabilities
 from recipes.inference.write_masks import write_masks
@@ -37,7 +38,7 @@ class Predictions:
         class_names: Names of class 0, 1, ...
         files: Where each image came from; its number for arrays and data sets.
         several: Whether classes do not exclude one another: `labels` then joins all that reach their threshold.
-        skipped: Files that do not decode, each with the reason.
+        skipped: Files that do not decode, each with the reason: "photos/a.jpg: Empty file."
         thresholds: Threshold of each class, float `(classes,)`, as `evaluate.thresholds` finds them; None is one half
             for several labels, and the likeliest class for one.
         masks: The class of every pixel, `(n, height, width)`, as large as the images of training; else None.
@@ -103,8 +104,12 @@ class Predictions:
         ]
 
     def to_json(self, path: "Path | None" = None) -> str:
-        """`to_dicts` as JSON, written to a file if one is given."""
-        text = json.dumps(self.to_dicts(), ensure_ascii=False)
+        """`to_dicts` as JSON with six significant digits, written to a file if one is given.
+
+        Behind them stands an entry of file and error for each file in `skipped`.
+        """
+        errors = [dict(zip(("file", "error"), _file_and_reason(one), strict=True)) for one in self.skipped]
+        text = json_text(self.to_dicts() + errors)
         if path is not None:
             with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
                 file.write(text + "\n")
@@ -155,6 +160,13 @@ class Predictions:
         )
         more = f"<p>and {len(self) - 50} more</p>" if len(self) > 50 else ""
         return f"<table>{body}</table>{more}"
+
+
+def _file_and_reason(skipped):
+    """The two halves of an entry of `Predictions.skipped`; the name of a file may hold ": " itself."""
+    parts = skipped.split(": ")
+    cut = next((n for n in range(1, len(parts)) if os.path.lexists(": ".join(parts[:n]))), 1)
+    return ": ".join(parts[:cut]), ": ".join(parts[cut:])
 
 
 def _thumbnail(file):
@@ -337,7 +349,7 @@ def _batches(images, model, shape, fit, background, batch_size, on_error, skippe
                 ) as error:  # damaged, not to be read, or for an extra
                     if strict:
                         raise
-                    skipped.append(str(error).partition("Received ")[2] or f"{file}: {error}")
+                    skipped.append(f"{file}: {why_left_out(error, file)}")
             if batch:
                 yield names, np.stack(batch)
             if progress is not None:

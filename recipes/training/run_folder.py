@@ -52,11 +52,28 @@ _NOT_COMPARED = {
     "parameters",
     "finished",
     "changes",
+    "command",
     "checksums",
     "schedule_points",
     "schedule_epochs",
 }
 _MOST_NAMED = 8
+
+
+class OtherRunError(ValueError):
+    """`resume=True` with other arguments, another model or other data than the run in the folder.
+
+    Attributes:
+        before: The description of the run in the folder.
+        now: The description of the one that asks to go on.
+        named: What differs, in words.
+    """
+
+    def __init__(
+        self, message: str, *, before: dict[str, Any], now: dict[str, Any], named: list[str]
+    ) -> None:
+        super().__init__(message)
+        self.before, self.now, self.named = before, now, named
 
 
 @dataclass
@@ -132,7 +149,7 @@ class RunFolder:
         """What differs from the run in the folder, in words.
 
         Raises:
-            ValueError: when something does, unless `resume="force"`.
+            OtherRunError: when something does, unless `resume="force"`.
         """
         if self.before is None or self.before.get("format") != FORMAT:
             return []
@@ -158,10 +175,13 @@ class RunFolder:
                 follows = ("train_data image_shape", "validation_data image_shape", "architecture:")
                 named = [words for words in named if not words.startswith(follows)]
             more = f"; and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
-            raise ValueError(
+            raise OtherRunError(
                 f"resume=True expects the arguments, model and data of the run in {self.path}. Received others: "
                 f"{'; '.join(named[:_MOST_NAMED])}{more}. "
-                "Give the same, type resume='force' to go on with the new ones, or start a new run_dir."
+                "Give the same, type resume='force' to go on with the new ones, or start a new run_dir.",
+                before=self.before,
+                now=description,
+                named=named[:_MOST_NAMED],
             )
         return [*fewer, *found]
 

@@ -18,6 +18,7 @@ from recipes.common.optimizers import rate_of, rates_of
 from recipes.common.types import Data, Verbose
 from recipes.distribution.lost import lost_workers_told
 from recipes.training.before_training import BeforeTraining, before_training
+from recipes.training.begun_by import command
 from recipes.training.callbacks import (
     TrainingCallbacks,
     clean_up,
@@ -70,6 +71,7 @@ def _train(model: keras.Model, train: Data, validation: Data | None, settings: S
     with open_folder(settings) as folder:
         prints = _fingerprints(train, validation, folder)
         asked = describe(settings, trained, data, prints)  # before compiling and unfreezing change it
+        asked["command"] = command() or ((folder and folder.before) or {}).get("command")
         changes = folder.compare(asked) if folder is not None else []
         if changes and settings.verbose:
             print(f"recipes.train: goes on with other arguments than before: {'; '.join(changes)}.")
