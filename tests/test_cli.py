@@ -310,11 +310,13 @@ def test_what_checks_print_for_python_is_a_command_in_the_shell(capsys):
     left_out = (Skipped("initial_loss", 2.0, 0.1),)
     done = diagnose.Preflight([], [], {}, ["initial_loss"], 1.0, 0.0, left_out, ("gradient_check",))
     print(done.summary(), file=stream)
+    print("warm-up; recipes.diagnose.learning_rate_range_test finds one.", file=stream)
     print("-> Try learning_rate=0.003; accuracy: 0.5 - learning_rate: 0.1000", file=stream)
     out = capsys.readouterr().out
     assert "recipes check 'my photos' --seconds 30 --image-size 224 --fit pad runs all" in out
     assert "they train: gradient_check; recipes check 'my photos' --image-size 224 --fit pad runs them" in out
     assert "recipes." not in out and "seconds=" not in out
+    assert "warm-up; recipes check 'my photos' --image-size 224 --fit pad finds one." in out
     assert "-> Try --learning-rate 0.003; accuracy: 0.5 - learning_rate: 0.1000" in out
 
 

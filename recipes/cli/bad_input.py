@@ -116,6 +116,7 @@ _WORDS = (
     (r"info\.skipped lists all", "in all"),
     (r" Run\.load expects", " expects"),
     (r"epochs=(\d+)", r"--epochs \1"),
+    (r"recipes\.diagnose\.learning_rate_range_test(?!\()", "recipes check"),
     (r"\bdata\.load\((['\"])([^'\")]*)\1\)", r"\2"),
     (r"^((recipes|data|Run|evaluate)(\.\w+)*|export) (keeps|expects)", r"\4"),
 )
@@ -139,6 +140,7 @@ def in_shell_words(error: BaseException | str) -> str:
 # What the checks print for Python. Only whole phrases: a bar of Keras, printed between them, says "learning_rate: 0.1".
 _RUNS_ALL = re.compile(r"recipes\.diagnose\.preflight\(model, train, seconds=(\d+)\)")
 _RUNS_ONE = re.compile(r"; recipes\.diagnose\.\w+\(model, train\) runs it")
+_RANGE_TEST = re.compile(r"recipes\.diagnose\.learning_rate_range_test(?!\()")
 _RATE = re.compile(_OWN + r"learning_rate=([\d.e-]*\d)")
 _TRAINS = "recipes.train(preflight=True) and recipes.diagnose.preflight run them, in a shell recipes check"
 _TRIES = re.compile(
@@ -196,6 +198,7 @@ class InShellWords(ShellLines):
         if text.startswith("\nTrainingDoctor: an epoch takes "):
             return len(text)  # the report has a section on it
         told = _RATE.sub(r"--learning-rate \1", text)
+        told = _RANGE_TEST.sub(lambda _: self._command(), told)
         if "recipes." in text or "preflight=" in text:
             told = _RUNS_ALL.sub(lambda match: command("--seconds", match[1]), _RUNS_ONE.sub("", told))
             told = told.replace(_TRAINS, f"{command()} runs them")

@@ -15,8 +15,9 @@ from recipes.diagnose.checks.activation_statistics import measure, observe
 from recipes.diagnose.checks.learning_rate_range_test import _result
 from recipes.diagnose.checks.overfit_small_sample import _judge as overfit_findings
 from recipes.diagnose.checks.sample import fresh_copy, read_sample
+from recipes.diagnose.rules.layer_facts import describe_layers
 from recipes.diagnose.rules.model_rules import _initialization
-from recipes.diagnose.rules.run_facts import describe_layers, describe_model
+from recipes.diagnose.rules.run_facts import describe_model
 
 
 def dense_model(

@@ -16,12 +16,12 @@ from recipes.diagnose.rules.data_rules import judge_data
 from recipes.diagnose.rules.diagnose import judge
 from recipes.diagnose.rules.finding_log import Casebook
 from recipes.diagnose.rules.frozen_rules import never_given
+from recipes.diagnose.rules.layer_facts import _describe_layer
 from recipes.diagnose.rules.metric_rules import without_floor
 from recipes.diagnose.rules.model_rules import _loops
 from recipes.diagnose.rules.own_loss_rules import stretched
 from recipes.diagnose.rules.recall_rules import is_imbalanced
 from recipes.diagnose.rules.record_rules import judge_record
-from recipes.diagnose.rules.run_facts import _describe_layer
 from recipes.diagnose.rules.schedule_rules import far_from_usual, spent_while_falling, stopped_early
 from recipes.diagnose.rules.shuffled_labels import shuffled_beside, shuffled_labels
 

@@ -22,10 +22,10 @@ from recipes.diagnose.rules.curve_rules import Curves
 from recipes.diagnose.rules.data_rules import _mismatch
 from recipes.diagnose.rules.finding_log import Casebook
 from recipes.diagnose.rules.input_facts import column_facts, number_facts
+from recipes.diagnose.rules.layer_facts import _describe_layer
 from recipes.diagnose.rules.layer_rules import LayerStatistics, judge
 from recipes.diagnose.rules.model_rules import _softmax_over_one
 from recipes.diagnose.rules.read_curves import read_curves
-from recipes.diagnose.rules.run_facts import _describe_layer
 from recipes.diagnose.rules.schedule_rules import judge_schedule
 from recipes.diagnose.rules.shuffled_labels import shuffled_labels
 
