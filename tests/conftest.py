@@ -9,6 +9,9 @@ os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0"
 )  # a test runs only a few steps, so a quick compilation is better than quick steps
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+# Tests run side by side. Threads of OpenBLAS that wait for a busy processor take it: 75 times the time of one thread.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
 
 import keras
