@@ -1,5 +1,6 @@
 """New processes that have only imported TensorFlow, in which a script runs as a user would run it."""
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -72,6 +73,8 @@ def _unused(path):
 def _run(script, arguments, folder, environment, files):
     for number, path in enumerate(files, start=1):
         os.dup2(os.open(path, os.O_WRONLY), number)
+    gc.freeze()  # as in conftest.py: else Python looks at all of TensorFlow's objects again and again
+    gc.set_threshold(50_000, 20, 100)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
