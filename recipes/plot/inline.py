@@ -123,13 +123,6 @@ def _thinned(svg):
     return re.sub(alike, together, svg)
 
 
-def to_data_url(figure: Figure, *, dpi: int = 80) -> str:
-    """Turn a Figure into the `src` of an `<img>`: a PNG as a data URL."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
 def image_data_url(image: ArrayLike, *, side: int = 112) -> str:
     """Turn one image into the `src` of an `<img>`: small ones as they are (the page enlarges them), photos as JPEG.
 
