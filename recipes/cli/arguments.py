@@ -113,8 +113,9 @@ def _check(commands):
     command.add_argument(
         "--seconds",
         type=_above_zero,
-        default=30.0,
-        help="seconds for all checks together, not counting the compilation of training steps (default: 30)",
+        default=120.0,
+        help="seconds that all checks together may take, not counting the compilation of training steps; small "
+        "networks need a tenth of it (default: 120)",
     )
     command.add_argument(
         "--allow-skipped",
