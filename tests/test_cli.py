@@ -20,8 +20,9 @@ import recipes
 from recipes import diagnose, explain, models, plot
 from recipes.cli import _batch_size, main, on_files, train_and_check
 from recipes.cli.arguments import parser
-from recipes.cli.bad_input import InShellWords
+from recipes.cli.bad_input import BadInputError, InShellWords, in_shell_words
 from recipes.cli.pictures import pictures_checked
+from recipes.data.held_back import stratified_split
 from recipes.diagnose.checks.verdict import Skipped
 from recipes.training.before_training import as_trained
 
@@ -374,9 +375,64 @@ def test_each_line_of_check_on_pictures_begins_with_how_serious_it_is(tmp_path, 
     out = capsys.readouterr().out.splitlines()
     assert found["verdicts"] == {"near_duplicates": "warning", "image_issues": "info", "label_issues": "info"}
     assert out[0].split()[:2] == ["near_duplicates", "warning"] and "1 pair of" in out[0]
-    assert out[1] == "  warning: 0.jpg = 1.jpg (two labels)"
-    assert out[2].split()[:5] == ["image_issues", "info", "24", "training", "images:"]
-    assert all(line.startswith("  info: ") for line in out[3:-1])
+    assert out[1] == "  warning: 0.jpg is a copy of 1.jpg; two labels"
+    assert out[2].startswith("  what to do about two labels: look at both")
+    assert out[3].split()[:5] == ["image_issues", "info", "24", "training", "images:"]
+    assert all(line.startswith("  info: ") for line in out[4:-1])
     assert out[-1].startswith(
         "label_issues              info     not looked at; 24 images of 2 classes are too few"
     )
+
+
+@pytest.mark.parametrize("option", ["--image-size", "--model", "--learning-rate", "--modle"])
+def test_a_wrong_option_is_one_line_that_tells_where_the_help_is(option, capsys):
+    assert status(["train", "digits", option, "nought"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert option in line and line.endswith("--help")
+
+
+def test_resume_without_a_run_says_so_first_and_begins_one(tmp_path, capsys, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "run.json").write_text("{}")
+
+    def loaded(doing):
+        raise BadInputError("reached")
+
+    monkeypatch.setattr(train_and_check, "load_keras", loaded)
+    assert main(["train", "digits", "--resume", "--out", str(tmp_path / "phtos")]) == 2
+    first, last = capsys.readouterr().err.splitlines()
+    assert (
+        "a NEW run begins" in first
+        and f"Did you mean '{tmp_path / 'photos'}'?" in first
+        and "reached" in last
+    )
+    assert main(["train", "digits", "--resume", "--out", str(tmp_path / "photos")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("accuracy, words", [(5 / 15, "not surely better"), (0.25, "no better than")])
+def test_an_accuracy_above_guessing_is_not_called_no_better(accuracy, words):
+    assert words in train_and_check._said_of_guessing(accuracy, 0.25)
+
+
+def test_leaks_are_named_at_the_end_of_train(capsys):
+    pair = diagnose.DuplicatePair(2, 0, "train", "validation", 1.0, True, 0, 0, "a/t.jpg", "a/v.jpg")
+    train_and_check._print_leaks([pair])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "warning: leak: a/v.jpg (validation) is a mirrored copy of a/t.jpg (training)"
+    assert "delete one file" in second
+    train_and_check._print_leaks([])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("validation", [0.1, 0.25, 0.02])
+def test_the_number_of_images_that_would_do_is_the_smallest(validation):
+    halves = lambda count: np.arange(count) % 2  # noqa: E731
+    with pytest.raises(ValueError, match="hold back an image") as refused:
+        stratified_split(halves(2), 2, validation, 0)
+    enough = int(re.search(r"at least (\d+) images", str(refused.value))[1])
+    assert len(stratified_split(halves(enough), 2, validation, 0)[1]) == 1
+    with pytest.raises(ValueError, match="hold back"):
+        stratified_split(halves(enough - 1), 2, validation, 0)
+    told = in_shell_words(refused.value)
+    assert told.endswith(f"Give at least {enough} images, two or more of them of one class.")

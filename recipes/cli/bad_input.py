@@ -35,8 +35,8 @@ _WORDS = (
     (r", or labels=\((image feature, label feature|'[^']*', '[^']*')\)", ""),
     (
         r"expects validation to be large enough to hold back an image\. Received validation=[\d.]+ of (\d+) images in "
-        r"(\d+) classes\..*",
-        r"expects enough images to hold one of them back for validation. Received \1 of \2 classes. Give more images",
+        r"(\d+) classes\. (Give [^,]*(?:, two or more of them of one class)?), raise validation.*",
+        r"expects enough images to hold one of them back for validation. Received \1 of \2 classes. \3.",
     ),
     (r"(?<![\w.])seed=(-?\d+)", r"--seed \1"),
     (r"expects seed to be", "expects --seed to be"),

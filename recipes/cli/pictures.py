@@ -42,9 +42,10 @@ def pictures_checked(
 
 def _checked(table, some, held_out, info, model, compiled, seconds):
     from recipes import diagnose  # noqa: PLC0415 - the command starts without it
+    from recipes.diagnose.images.near_duplicates import with_leaks  # noqa: PLC0415 - the command starts without it
 
     table.begin("near_duplicates")
-    twice = diagnose.near_duplicates(some, held_out)
+    twice = diagnose.near_duplicates(some, held_out, files=info.files)
     name = lambda part, number: info.files[part][number] if part in info.files else f"{part}[{number}]"  # noqa: E731
     pairs = [
         {
@@ -52,6 +53,8 @@ def _checked(table, some, held_out, info, model, compiled, seconds):
             "second": name(pair.second_part, pair.second),
             "leak": pair.leak,
             "two_labels": pair.conflict,
+            "mirrored": pair.mirrored,
+            "words": pair.words(),
         }
         for pair in twice.pairs
     ]
@@ -61,8 +64,15 @@ def _checked(table, some, held_out, info, model, compiled, seconds):
     for pair in pairs[:_WORST]:
         why = ["leak"] * pair["leak"] + ["two labels"] * pair["two_labels"]
         table.say(
-            f"  {'warning' if why else 'info'}: {pair['first']} = {pair['second']}"
-            + (f" ({', '.join(why)})" if why else "")
+            f"  {'warning' if why else 'info'}: {pair['words']}" + (f"; {', '.join(why)}" if why else "")
+        )
+    if len(pairs) > _WORST:
+        table.say(f"  and {len(pairs) - _WORST} more pairs; --json lists all")
+    if twice.leaks:
+        table.say(f"  what to do about a leak: {with_leaks(twice.leaks)}")
+    if twice.conflicts:
+        table.say(
+            "  what to do about two labels: look at both, and delete the one in the wrong class, or move it"
         )
     table.begin("image_issues")
     issues = diagnose.image_issues(some, files=info.files.get("train"))

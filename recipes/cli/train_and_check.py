@@ -22,6 +22,7 @@ from recipes.cli.starting import load_keras
 from recipes.common.nearest import did_you_mean, nearest_path
 
 FEWEST_STEPS = 20  # of an epoch
+_LEAKS = 5  # that are named at the end
 SMALL = 64  # pixels; larger images go to a pretrained network
 
 
@@ -47,14 +48,11 @@ def train(options: Namespace) -> None:
             "expects --resume with --force, which goes on with a run in spite of other arguments. Received --force "
             "alone. Add --resume"
         )
-    load_keras("recipes train: loading Keras")
     if options.resume and not (options.out / "run.json").exists():
-        is_run = lambda path: os.path.exists(os.path.join(path, "run.json"))  # noqa: E731
-        near = did_you_mean(nearest_path(options.out, is_run))
-        print(
-            f"recipes train: there is no run in {options.out} to resume; a new one begins.{near}",
-            file=sys.stderr,
-        )
+        _say_new_run(options)
+    load_keras("recipes train: loading Keras")
+    from recipes.report.data_issues import copies_in  # noqa: PLC0415 - the command starts without it
+
     progress = InShellWords(sys.stderr, lambda *more: shlex.join(_check_command(options, *more)))
     with contextlib.redirect_stdout(progress), begun_by(options.words):  # which is not a result
         train, validation, info, model, compiled = _open(options)
@@ -72,15 +70,29 @@ def train(options: Namespace) -> None:
         title = f"{model.name} on {options.data}"
         if not options.quiet:
             print("recipes train: writing the report ...", flush=True)
+        copies = copies_in(train, validation, info.files) if validation is not None else None
         path = run.report(
             options.out / "report.html",
             train=train,
             validation=validation,
             class_names=info.class_names,
             files=info.files,
+            duplicates=copies,
             title=title,
         )
-    _print_run(options, run, path, info, progress)
+    _print_run(options, run, path, info, progress, copies.leaks if copies is not None else [])
+
+
+def _say_new_run(options):
+    """Say first of all that --resume found nothing, as a line that a cluster starts again begins the run too."""
+    is_run = lambda path: os.path.exists(os.path.join(path, "run.json"))  # noqa: E731
+    near = nearest_path(options.out, is_run)
+    meant = f"{did_you_mean(near)} Then stop this with Ctrl-C, and give --out {near}." if near else ""
+    print(
+        f"recipes train: --resume found no run in {options.out}: a NEW run begins there, with epoch 1.{meant}",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _how_trained(options, model, info, compiled):
@@ -110,7 +122,7 @@ def _unfreezing(model, entries):
     return {"unfreeze": schedule, "rates": {"head": 1.0, "backbone": 0.1}}
 
 
-def _print_run(options, run, path, info, progress):
+def _print_run(options, run, path, info, progress, leaks):
     from recipes.common.files import json_text  # noqa: PLC0415 - the command starts without it
 
     last = {name: values[-1] for name, values in run.history.items() if values}
@@ -124,7 +136,8 @@ def _print_run(options, run, path, info, progress):
         finite = {name: value if math.isfinite(value) else None for name, value in last.items()}
         findings = [finding.to_dict() for finding in run.findings]
         result = {"run": str(options.out), "report": str(path), "epochs": len(run.history.get("loss", []))}
-        print(json_text({**result, "last": finite, "findings": findings, "next": following}))
+        told = [pair.words() for pair in leaks]
+        print(json_text({**result, "last": finite, "findings": findings, "leaks": told, "next": following}))
         return
     of_masks = f", IoU {last['val_iou']:.2%}" if "val_iou" in last else ""
     said = f"validation accuracy {accuracy:.2%}{_counted(accuracy, info)}{of_masks}; report in {path}"
@@ -140,10 +153,33 @@ def _print_run(options, run, path, info, progress):
     if skipped := before.get("skipped"):
         check = shlex.join(_check_command(options, "--seconds", str(before.get("enough_seconds") or 60)))
         print(f"not checked, for lack of time: {', '.join(skipped)}; to check them: {check}")
+    _print_leaks(leaks)
     print(said)
     if guess is not None and guessing:
-        print(f"That is no better than always answering the most frequent class (about {guess[0]:.0%}).")
+        print(_said_of_guessing(accuracy, guess[0]))
     print(f"next: {following}")
+
+
+def _print_leaks(leaks):
+    """Copies across training and validation by their files, and what to do with them."""
+    from recipes.diagnose.images.near_duplicates import with_leaks  # noqa: PLC0415 - the command starts without it
+
+    for pair in leaks[:_LEAKS]:
+        print(f"warning: leak: {pair.words()}")
+    if len(leaks) > _LEAKS:
+        print(f"and {len(leaks) - _LEAKS} more leaks; recipes check lists them")
+    if leaks:
+        print(f"what to do about a leak: {with_leaks(leaks)}")
+
+
+def _said_of_guessing(accuracy, guess):
+    """How the accuracy compares with always answering the most frequent class, whose share is `guess`."""
+    if accuracy > guess:  # by less than a standard error, which the 95 % interval of Wilson always includes
+        return (
+            f"That is not surely better than always answering the most frequent class (about {guess:.0%}), which the "
+            "95 % interval includes."
+        )
+    return f"That is no better than always answering the most frequent class (about {guess:.0%})."
 
 
 def _counted(accuracy, info):

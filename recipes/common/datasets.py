@@ -1,6 +1,7 @@
 """Any data set as batches in a fixed order, for work that reads it without training on it."""
 
 import os
+import re
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ _SEED_INPUT = {"ShuffleDatasetV3": 4, "ShuffleAndRepeatDatasetV2": 5, "RandomDat
 _READERS = weakref.WeakKeyDictionary()
 _IDENTITIES = weakref.WeakKeyDictionary()
 _FILES: weakref.WeakKeyDictionary[Any, Sequence[str]] = weakref.WeakKeyDictionary()
+_KEEPS_ORDER = re.compile(r"_?(Take|Batch|ParallelBatch|Prefetch|Cache|Options)Dataset")
 
 
 def remember_reader(
@@ -71,6 +73,24 @@ def files_of(dataset: Any) -> Sequence[str]:
         dataset: `tf.data.Dataset`, or arrays.
     """
     return _FILES.get(dataset, ()) if isinstance(dataset, tf.data.Dataset) else ()
+
+
+def files_in_order(data: Any) -> Sequence[str]:
+    """The path of each example of a data set that was made from one that `remember_files` was given.
+
+    It looks through `take`, `batch`, `prefetch`, `cache` and options, which leave the order as it is. There may be
+    paths of further examples; there are none for anything else.
+
+    Args:
+        data: `tf.data.Dataset`, or arrays.
+    """
+    while isinstance(data, tf.data.Dataset):
+        if files := files_of(data):
+            return files
+        if not _KEEPS_ORDER.fullmatch(type(data).__name__):
+            return ()
+        data = data._inputs()[0]
+    return ()
 
 
 def reader_of(dataset: tf.data.Dataset) -> Callable[..., tf.data.Dataset] | None:

@@ -45,6 +45,16 @@ def _stratified(images, rows, validation, seed):
     return rows[train], rows[held_back]
 
 
+def _enough(count, validation):
+    """How many images would do, of which one is then held back from a class of two or more."""
+    needed = max(count, int(0.5 / validation))  # `round` decides between this number and the next
+    while round(needed * validation) < 1:
+        needed += 1
+    if needed == count:
+        return "Give two or more images of a class"
+    return f"Give at least {needed} images, two or more of them of one class"
+
+
 def stratified_split(
     labels: np.ndarray, classes: int, validation: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -60,7 +70,7 @@ def stratified_split(
         raise ValueError(
             "data.load expects validation to be large enough to hold back an image. Received "
             f"validation={validation} of {len(labels)} images in {classes} classes. "
-            "Raise it, or type validation=0 and train on all of them."
+            f"{_enough(len(labels), validation)}, raise validation, or type validation=0 and train on all of them."
         )
     held_back = np.zeros(len(labels), bool)
     for label, count in enumerate(quota):

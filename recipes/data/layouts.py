@@ -145,7 +145,7 @@ def _images_of_classes(path, folders, allow_empty=False):
             "data.load expects at least one image per class. Received empty folders:\n  "
             + "\n  ".join(empty[:20])
             + ("" if len(empty) <= 20 else f"\n  and {len(empty) - 20} more")
-            + "\nFill them or delete them, or name the classes wanted: class_names=[...]."
+            + ".\nFill them or delete them, or name the classes wanted: class_names=[...]."
         )
     return np.array(files, object), np.repeat(np.arange(len(counts), dtype=np.int64), counts)
 

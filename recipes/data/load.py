@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tensorflow as tf
 
+from recipes.common.datasets import remember_files
 from recipes.common.validation import is_one_of
 from recipes.data import named
 from recipes.data.balance import check_balance
@@ -263,7 +264,13 @@ def load(
             f"shard={shard}. Take fewer processes, or another validation=."
         )
     held_back = images.dataset(validation_rows[index::count]) if len(validation_rows) else None
-    return images.dataset(train_rows[index::count], balance, seed, bool(crops)), held_back, info
+    train = images.dataset(train_rows[index::count], balance, seed, bool(crops))
+    if info.files:
+        if balance is None:  # a balanced epoch draws its own examples
+            remember_files(train, info.files["train"][index::count])
+        if held_back is not None:
+            remember_files(held_back, info.files["validation"][index::count])
+    return train, held_back, info
 
 
 def _by_name(name, part, reading):

@@ -250,7 +250,15 @@ class Finding:
 
 
 class Findings(list[Finding]):
-    """A list of findings that a notebook shows one below the other."""
+    """A list of findings that `print` and a notebook show one below the other."""
+
+    @property
+    def current(self) -> "Findings":
+        """Those that hold: all but the withdrawn ones."""
+        return Findings(finding for finding in self if not finding.withdrawn)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self)) or "no findings"
 
     def _repr_html_(self) -> str:
         return "".join(finding._repr_html_() for finding in self) or "<p>no findings</p>"

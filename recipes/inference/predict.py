@@ -162,6 +162,12 @@ class Predictions:
         return f"<table>{body}</table>{more}"
 
 
+def _some_of(skipped):
+    """The first files that do not decode, each with its reason."""
+    more = f"; and {len(skipped) - 10} more" if len(skipped) > 10 else ""
+    return "; ".join(one.rstrip(".") for one in skipped[:10]) + more
+
+
 def _file_and_reason(skipped):
     """The two halves of an entry of `Predictions.skipped`; the name of a file may hold ": " itself."""
     parts = skipped.split(": ")
@@ -249,7 +255,7 @@ def predict(
         raise ValueError(
             "recipes.inference.predict expects at least one image. Received none"
             + (
-                f" that decodes: {skipped[0].rstrip('.')}. Give other files."
+                f" that decodes: {_some_of(skipped)}. Give other files."
                 if skipped
                 else ". Check the path or the pattern."
             )

@@ -37,8 +37,8 @@ def curves(
         metrics: Names to draw, without `val_`; None draws all but the monitors' own (`monitor/...`), the loss first.
         window: Points (epochs) in the moving average, odd, >= 1; 1 joins the points. None takes a tenth of them.
         log_loss: True gives the losses a logarithmic axis.
-        findings: `diagnose.Finding`s, such as `run.findings`: the first is written over the curves, a dotted line marks
-            the epoch that it was first seen in.
+        findings: `diagnose.Finding`s, such as `run.findings`: the first that still holds is written over the curves, a
+            dotted line marks the epoch that it was first seen in.
 
     Returns:
         A matplotlib `Figure`.
@@ -76,8 +76,9 @@ def curves(
             axes.set_yscale("log")
         _finish(axes, first_epoch, epochs)
         axes.legend(frameon=False, fontsize="small")
-    if findings:
-        _write(figure, findings[0], first_epoch)
+    current = [finding for finding in findings if not getattr(finding, "withdrawn", False)]
+    if current:
+        _write(figure, current[0], first_epoch)
     if rate_name:
         axes = figure.add_subplot(layout[rows, :])
         rates = values[rate_name]

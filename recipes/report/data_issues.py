@@ -14,10 +14,12 @@ import tensorflow as tf
 from recipes.common.datasets import fresh_copy, pairs_of, reader_of, without_autotune
 from recipes.common.types import Data
 from recipes.diagnose.images.image_issues import KINDS, ImageIssues, image_issues
-from recipes.diagnose.images.near_duplicates import Duplicates, near_duplicates
+from recipes.diagnose.images.near_duplicates import Duplicates, near_duplicates, with_leaks
 from recipes.diagnose.margins.label_issues import LabelIssues, label_issues
+from recipes.report.summary import Leaks
 
 _MOST_LOOKED_AT = 2000  # images of each part, for copies and faults
+_PARTS = {"train": "training", "validation": "validation"}
 _SECONDS = 20.0  # for reading the images that are shown
 
 
@@ -29,6 +31,7 @@ def data_issues(
     class_names: Sequence[str] | None,
     count: int,
     files: Mapping[str, Sequence[str]] | None = None,
+    duplicates: Duplicates | None = None,
     guesses: bool = False,
 ) -> dict[str, Any] | None:
     """What the page says about labels and images, or None where there is nothing to look at.
@@ -40,6 +43,7 @@ def data_issues(
         class_names: Name of every class; None numbers them.
         count: Largest number of entries to show of each kind.
         files: Path of each example of "train" and "validation"; None numbers them.
+        duplicates: What `near_duplicates` found of the first images of both; None looks here.
         guesses: Whether the network does no better than guessing, so that its doubts about labels mean nothing.
 
     Returns:
@@ -53,7 +57,7 @@ def data_issues(
     several = validation is None or len(_pair(validation)) > 1
     twice = faults = None
     if train is not None:
-        twice = _attempt(lambda: near_duplicates(_some(train), _some(validation) if several else None))
+        twice = duplicates or copies_in(train, validation if several else None, files)
         faults = _attempt(lambda: image_issues(_some(train)))
     if doubtful is None and twice is None and faults is None:
         return None
@@ -79,8 +83,22 @@ def data_issues(
     }
 
 
+def copies_in(
+    train: Data, validation: Data | None, files: Mapping[str, Sequence[str]] | None = None
+) -> Duplicates | None:
+    """What `near_duplicates` finds among the first 2000 images of each part; None for data it cannot take.
+
+    Args:
+        train: As in `write_report`.
+        validation: The same, or None.
+        files: Path of each example of "train" and "validation", or None.
+    """
+    train, validation = pairs_of(train), pairs_of(validation)
+    return _attempt(lambda: near_duplicates(_some(train), _some(validation), files=files))
+
+
 def _leaks(twice, validation):
-    """`(validation examples that are in training too, those looked at)`; None where nobody looked across both."""
+    """The `Leaks` of the copies; None where nobody looked across both."""
     if twice is None or validation is None or "validation" not in twice.labels:
         return None
     ends = {
@@ -89,7 +107,8 @@ def _leaks(twice, validation):
         for part, number in ((pair.first_part, pair.first), (pair.second_part, pair.second))
         if part == "validation"
     }
-    return len(ends), len(twice.labels["validation"])
+    said = tuple(pair.words() for pair in twice.leaks if pair.first_file and pair.second_file)
+    return Leaks(len(ends), len(twice.labels["validation"]), said)
 
 
 def _names(files):
@@ -192,7 +211,7 @@ def _of_copies(found: Duplicates | None, pictures, count, class_names, name):
         return None
     rows = []
     for pair in found.pairs[:count]:
-        why = ["in training and validation"] * pair.leak + ["two labels"] * pair.conflict
+        why = ["a leak: in training and validation"] * pair.leak + ["two labels"] * pair.conflict
         why += ["mirrored"] * pair.mirrored
         ends = [
             (pair.first_part, pair.first, pair.first_label),
@@ -200,12 +219,14 @@ def _of_copies(found: Duplicates | None, pictures, count, class_names, name):
         ]
         named = [
             (name(part, number) or f"{part} {number}")
+            + (f" in {_PARTS[part]}" if pair.leak and name(part, number) else "")
             + ("" if label is None else f" ({_class(label, class_names)})")
             for part, number, label in ends
         ]
         shown = [_shown(pictures, part, number, f"Image {number} of {part}") for part, number, _ in ends]
         rows.append({"pictures": shown, "caption": " = ".join(named), "reason": ", ".join(why)})
-    return {"said": found.table(0).partition("\n")[0], "rows": rows, "remarks": [], "rates": []}
+    remarks = [("What to do", f"{with_leaks(found.leaks)}.")] if found.leaks else []
+    return {"said": found.table(0).partition("\n")[0], "rows": rows, "remarks": remarks, "rates": []}
 
 
 def _class(number, class_names):

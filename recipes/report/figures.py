@@ -45,6 +45,8 @@ _READ = {
     "mean too much confidence; evaluate.calibrate corrects that without changing an answer. The second panel: the "
     "accuracy on the most confident share of the examples.",
 }
+_ENOUGH_LOOKS = 4  # fewer points are no curve
+_INSIDE = {"update_ratios", "gradients", "units", "activations"}
 _READ_OF_MUON = (
     " MuonSGD, which recipes.train takes by default, makes steps whose length depends on the rate alone: 0.01 is usual "
     "while the rate is high."
@@ -73,7 +75,15 @@ def figures_of(run: Any, seen: Predictions | None) -> dict[str, dict[str, Any]]:
         _add_rates(made, *found)
     if run.record is not None and len(run.record):
         _add_record(made, run.record)
-        for key in set(made) & {"update_ratios", "gradients", "units", "activations"}:
+        if _few_looks(run):  # only what an error or a warning points to
+            wanted = {
+                key
+                for key, codes in SHOWN_BY.items()
+                if any(f.code in codes and f.severity != "info" for f in run.findings)
+            }
+            for key in set(made) & (_INSIDE - wanted):
+                del made[key]
+        for key in set(made) & _INSIDE:
             made[key]["read"] += _probed(run)
     if "update_ratios" in made and _decays_by_depth(run.record):
         made["update_ratios"]["read"] += _READ_OF_LAYERWISE
@@ -82,6 +92,20 @@ def figures_of(run: Any, seen: Predictions | None) -> dict[str, dict[str, Any]]:
     if seen is not None and len(seen.labels) >= 50:
         _add_reliability(made, seen)
     return made
+
+
+def too_few_looks(run: Any) -> str:
+    """Why a report has no figures of the layers, in a sentence or two; empty where it has them."""
+    if run.record is None or not len(run.record) or not _few_looks(run):
+        return ""
+    return (
+        f"{_probed(run).strip()} Figures of what goes on in the layers (update ratios, gradients, activations, silent "
+        f"units) are left out: they need {_ENOUGH_LOOKS} looks or more, as fewer show no course. More epochs give more."
+    )
+
+
+def _few_looks(run):
+    return len(run.record) < _ENOUGH_LOOKS
 
 
 def _add_curves(made, run):

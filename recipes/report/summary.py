@@ -5,16 +5,32 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from recipes.diagnose.images.near_duplicates import WITH_FILES
 from recipes.evaluate.scores import wilson_interval
 from recipes.report.example_images import Predictions
 
 _NUMBERS = ("val_accuracy", "accuracy", "val_iou", "iou", "val_loss", "loss")
 
 
+class Leaks(NamedTuple):
+    """Validation examples that are in the training data too.
+
+    Attributes:
+        copies: How many.
+        examples: How many validation examples were looked at.
+        said: Each pair in words, by its files; empty where these are not known.
+    """
+
+    copies: int
+    examples: int
+    said: tuple[str, ...] = ()
+
+
+_NAMED = 3  # pairs in the summary
 _LEAKED = 0.01  # of the validation examples: more than this moves a validation accuracy
 
 
@@ -22,7 +38,7 @@ def verdict(
     run: Any,
     seen: Predictions | None = None,
     names: Any = None,
-    leaks: tuple[int, int] | None = None,
+    leaks: Leaks | tuple[int, int] | None = None,
 ) -> dict[str, str]:
     """`{"kind": "ok", "warning" or "error", "text": one sentence}`: the worst that was found.
 
@@ -40,7 +56,14 @@ def verdict(
         return {"kind": "warning", "text": f"{_leak_words(leaks)}: the validation scores are too good."}
     if (guess := no_better_than(seen)) is not None:
         name = names[guess] if names is not None and guess < len(names) else guess
-        text = f"The model does no better on held-out examples than always answering {name}."
+        (most, count), right = _most(seen), _right(seen)
+        # The 95 % interval of Wilson includes every share that is so near to the one seen.
+        text = (
+            f"On held-out examples the model is not surely better than always answering {name}: {right:,} of {count:,} "
+            f"are right, always answering {name} would get {most:,}, and the 95 % interval includes that."
+            if right > most
+            else f"The model does no better on held-out examples than always answering {name}."
+        )
         return {"kind": "warning", "text": text}
     skipped = before_training(run).get("skipped", ())
     if skipped:
@@ -48,7 +71,7 @@ def verdict(
         names = ", ".join(skipped)
         text = f"Nothing wrong was found by the checks that ran. Not checked, for lack of time: {names}."
         return {"kind": "warning", "text": text}
-    if run.record is None and not run.findings:
+    if run.record is None and not _current(run):
         return {"kind": "ok", "text": "No findings. Nothing looked inside the training steps."}
     return {"kind": "ok", "text": "Nothing wrong was found."}
 
@@ -95,7 +118,16 @@ def no_better_than(seen: Predictions | None) -> int | None:
     return int(counts.argmax())
 
 
-def leaking(leaks: tuple[int, int] | None) -> bool:
+def _most(seen):
+    counts = np.bincount(seen.labels)
+    return int(counts.max()), int(counts.sum())
+
+
+def _right(seen):
+    return int((seen.labels == seen.predicted).sum())
+
+
+def leaking(leaks: Leaks | tuple[int, int] | None) -> bool:
     """Whether so many validation examples are in the training data that the scores on them tell less."""
     return leaks is not None and leaks[0] > _LEAKED * leaks[1]
 
@@ -109,18 +141,29 @@ def _leak_words(leaks):
     return f"{leaks[0]:,} of the {leaks[1]:,} validation examples {are}"
 
 
-def what_to_do(run: Any, seen: Predictions | None = None, leaks: tuple[int, int] | None = None) -> str:
-    """One sentence: the remedy of the worst finding, or how to go on."""
-    if run.findings and run.findings[0].severity != "info":
-        return run.findings[0].remedy
+def _current(run):
+    """The findings that were not withdrawn."""
+    return [finding for finding in run.findings if not finding.withdrawn]
+
+
+def what_to_do(
+    run: Any, seen: Predictions | None = None, leaks: Leaks | tuple[int, int] | None = None
+) -> str:
+    """What to do, in a sentence or two: the remedy of the worst finding that still holds, or how to go on."""
+    current = _current(run)
+    if current and current[0].severity != "info":
+        return current[0].remedy
     if leaking(leaks):
+        if said := getattr(leaks, "said", ()):
+            more = f" (and {len(said) - _NAMED} more)" if len(said) > _NAMED else ""
+            return f"{'; '.join(said[:_NAMED])}{more}. What to do: {WITH_FILES}."
         return "Keep such copies on one side: recipes.diagnose.near_duplicates(train, validation) lists them."
     if no_better_than(seen) is not None:
         return "Train longer, give it more examples, or begin with a pretrained network (recipes.models.transfer)."
     if before_training(run).get("skipped"):
         return "Run the checks that were skipped, then evaluate on examples that were neither trained nor validated on."
-    if run.findings:
-        return run.findings[0].remedy
+    if current:
+        return current[0].remedy
     return "Evaluate it on examples that were neither trained nor validated on, with run.evaluate(test)."
 
 

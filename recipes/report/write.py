@@ -17,7 +17,7 @@ from recipes.common.optional import optional
 from recipes.common.types import Data
 from recipes.report.data_issues import data_issues
 from recipes.report.example_images import predictions
-from recipes.report.figures import SHOWN_BY, figures_of
+from recipes.report.figures import SHOWN_BY, figures_of, too_few_looks
 from recipes.report.mask_examples import mask_predictions, painted
 from recipes.report.summary import (
     before_training,
@@ -32,6 +32,7 @@ from recipes.report.tables import class_name, confusion_of, layers_of, settings_
 from recipes.report.time_spent import time_spent
 
 if TYPE_CHECKING:
+    from recipes.diagnose.images.near_duplicates import Duplicates
     from recipes.diagnose.speed.throughput import Throughput
 
 
@@ -46,6 +47,7 @@ def write_report(
     examples: int = 6,
     throughput: Throughput | None = None,
     files: Mapping[str, Sequence[str]] | None = None,
+    duplicates: Duplicates | None = None,
 ) -> Path:
     """Write everything known about a run into one HTML file: no other file, no network, no script.
 
@@ -63,6 +65,7 @@ def write_report(
         train: Training data, for thumbnails of doubtful labels (`diagnose.label_issues`), copies
             (`diagnose.near_duplicates`) and faulty images (`diagnose.image_issues`) among its first 2000 images; None
             lists only doubtful labels.
+        duplicates: What `diagnose.near_duplicates(train, validation)` found; None looks here.
         class_names: Name of every class; None numbers them.
         title: Heading; None takes the model's name.
         examples: Number of right and number of wrong predictions to show.
@@ -82,7 +85,8 @@ def write_report(
     seen = predictions(run.model, validation, count=examples) if validation is not None else None
     masks = mask_predictions(run.model, validation, count=examples) if validation is not None else None
     figures = figures_of(run, seen)
-    findings = _findings(run.findings, figures)
+    current = [finding for finding in run.findings if not finding.withdrawn]
+    findings = _findings(current, figures)
     issues = data_issues(
         run,
         train,
@@ -90,6 +94,7 @@ def write_report(
         class_names=class_names,
         count=2 * examples,
         files=files,
+        duplicates=duplicates,
         guesses=no_better_than(seen) is not None,
     )
     leaks = issues and issues["leaks"]
@@ -101,12 +106,14 @@ def write_report(
         "summary": [text for text in (how_good(run, seen), what_to_do(run, seen, leaks)) if text],
         "numbers": numbers(run, seen),
         "findings": findings,
+        "withdrawn": [_taken_back(finding) for finding in run.findings if finding.withdrawn],
         "with_findings": {entry["figure"] for entry in findings},
         "skipped": list(before_training(run).get("skipped", ())),
         "enough_seconds": before_training(run).get("enough_seconds") or 60,
         "check_command": check_command(run.settings, before_training(run).get("enough_seconds") or 60),
         "tried": list(before_training(run).get("tried", ())),
         "figures": figures,
+        "too_few_looks": too_few_looks(run),
         "first_figures": ("curves", "reliability"),  # what goes on in the layers comes last
         "time": time_spent(run, throughput),
         "layers": layers_of(run.record),
@@ -146,6 +153,13 @@ def _findings(findings, figures):
             {"finding": finding, "place": _place(finding), "figure": shown, "consequences": consequences}
         )
     return entries
+
+
+def _taken_back(finding):
+    """A withdrawn finding in a line, without its evidence and its advice, which hold no longer."""
+    where = f" (layer {finding.layer})" if finding.layer else ""
+    said = f"after epoch {finding.said_after}" if finding.said_after else "before training"
+    return {"title": f"{finding.title}{where}", "said": f"said {said}, no longer true at the end"}
 
 
 def _place(finding):

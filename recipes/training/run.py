@@ -86,7 +86,10 @@ class Run:
         last = [
             f"{name} {values[-1]:.4g}" for name, values in self.history.items() if values and "/" not in name
         ]
-        said = f"{len(self.findings)} finding{'s' if len(self.findings) != 1 else ''}"
+        current = len(self.findings.current)
+        said = f"{current} finding{'s' if current != 1 else ''}"
+        if withdrawn := len(self.findings) - current:
+            said += f" ({withdrawn} withdrawn)"
         where = [f"run_dir={self.settings['run_dir']!r}"] if self.settings.get("run_dir") else []
         name = "no model" if self.model is None else self.model.name
         return f"<Run: {', '.join([name, f'{epochs} epochs', *last, said, *where])}>"

@@ -6,8 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from recipes import diagnose
+from recipes import Run, diagnose, plot
 from recipes.callbacks import TrainingDoctor
+from recipes.diagnose import Finding
+from recipes.diagnose.finding import Findings
 from recipes.diagnose.rules.diagnose import judge
 from recipes.diagnose.rules.finding_log import Casebook
 from recipes.diagnose.rules.record_rules import judge_record
@@ -316,3 +318,16 @@ def test_the_end_of_the_first_schedule_of_an_extended_run_is_no_early_decay():
     assert early and early[0].epoch == 4
     extended = judge(history, None, {**facts, "extended_after": 4}, steps=500)
     assert not [one for one in extended if one.code == "decayed_too_early"]
+
+
+def test_withdrawn_findings_are_not_counted_nor_drawn():
+    gone = Finding("train_validation_mismatch", "info", None, 2, "GONE.", "OBSOLETE.", (), True, 4)
+    holds = Finding("overfitting", "warning", None, 3, "IT DOES.", "STOP.")
+    found = Findings([gone, holds])
+    assert found.current == [holds]
+    assert str(found).splitlines()[0] == "withdrawn: train validation mismatch (said after epoch 4)"
+    assert "GONE" not in str(found) + found._repr_html_()
+    assert "1 finding (1 withdrawn)" in repr(Run(None, {"loss": [1.0]}, [gone, holds]))
+    drawn = plot.curves({"loss": [1.0, 0.5, 0.4]}, findings=found)
+    assert drawn.get_suptitle().startswith("warning: overfitting")
+    assert plot.curves({"loss": [1.0, 0.5]}, findings=[gone]).get_suptitle() == ""

@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -317,3 +318,25 @@ def test_a_row_of_two_pictures_is_not_taken_for_images_with_labels(photos):
 def test_files_for_other_images_are_refused(photos):
     with pytest.raises(ValueError, match="Received 1 for"):
         diagnose.image_issues((photos, np.arange(len(photos)) % 2), files=["a.jpg"])
+
+
+def test_copies_are_named_by_the_files_that_they_were_read_from(photos, tmp_path):
+    for number, photo in enumerate([*photos[:20], photos[3][:, ::-1]]):
+        folder = tmp_path / ("val" if number == 20 else "train") / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        keras.utils.save_img(folder / f"{number}.png", photo, scale=False)
+    (tmp_path / "val" / "b").mkdir()
+    keras.utils.save_img(tmp_path / "val" / "b" / "21.png", photos[25], scale=False)
+    train, validation, info = data.load(tmp_path)
+    new, old = str(tmp_path / "val" / "a" / "20.png"), str(tmp_path / "train" / "b" / "3.png")
+    for parts in ((train, validation), (train.batch(8).prefetch(1), validation.take(50).batch(1))):
+        found = diagnose.near_duplicates(*parts)
+        (pair,) = found.pairs
+        assert {pair.first_file, pair.second_file} == {new, old}
+        assert f"{new} (validation) is a mirrored copy of {old} (training)" in str(found)
+        assert "delete one file" in str(found)
+    (pair,) = diagnose.near_duplicates(train.shuffle(9), validation).pairs
+    assert (pair.first_file, pair.second_file) == (None, new)
+    assert pair.words().startswith(f"{new} (validation) is a mirrored copy of train[")
+    (pair,) = diagnose.near_duplicates(photos[:20], photos[3:4]).pairs
+    assert pair.words() == "validation[0] is a copy of train[3]" and pair.first_file is None

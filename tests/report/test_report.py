@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.stats import binomtest
 
 from recipes import explain, optimizers, plot
 from recipes.callbacks import TrainingDoctor
@@ -16,11 +17,12 @@ from recipes.diagnose import Finding
 from recipes.diagnose.margins.example_history import ExampleHistory
 from recipes.diagnose.speed.slowdown import Slowdown
 from recipes.diagnose.speed.throughput import Throughput
+from recipes.probe import Record
 from recipes.report import write_report
 from recipes.report.data_issues import data_issues
 from recipes.report.example_images import Predictions, predictions
-from recipes.report.figures import figures_of
-from recipes.report.summary import check_command, how_good, no_better_than, verdict, what_to_do
+from recipes.report.figures import figures_of, too_few_looks
+from recipes.report.summary import Leaks, check_command, how_good, no_better_than, verdict, what_to_do
 from recipes.report.tables import confusion_of, settings_of
 
 HOSTILE = '<script>alert("x")</script>'
@@ -437,3 +439,45 @@ def test_a_network_that_guesses_is_not_called_fine(right, guess):
     assert (told["kind"] == "warning") == (guess is not None)
     assert ("always answering dog" in told["text"]) == (guess is not None)
     assert ("pretrained" in what_to_do(plain_run(), seen)) == (guess is not None)
+
+
+def test_a_withdrawn_finding_is_told_apart_without_its_advice(tmp_path):
+    gone = Finding("train_validation_mismatch", "info", None, 2, "GONE.", "OBSOLETE.", (), True, 4)
+    run = plain_run(model=None, findings=[gone], history={"loss": [1.0, 0.5], "val_loss": [1.0, 0.6]})
+    text = write_report(run, tmp_path / "a.html").read_text()
+    shown = " ".join("".join(Page(text).text).split())
+    assert "GONE" not in text and "OBSOLETE" not in text
+    assert (
+        "train validation mismatch \N{EN DASH} withdrawn: said after epoch 4, no longer true at the end"
+        in shown
+    )
+    assert "None about the training" in shown  # none that holds
+    assert "run.evaluate(test)" in what_to_do(run) and verdict(run)["kind"] == "ok"
+
+
+def test_the_summary_names_the_files_of_a_leak(tmp_path):
+    leaks = Leaks(5, 15, tuple(f"v{n}.jpg (validation) is a copy of t{n}.jpg (training)" for n in range(5)))
+    said = what_to_do(plain_run(), leaks=leaks)
+    assert "v0.jpg (validation)" in said and "v3.jpg" not in said and "(and 2 more)" in said
+    assert "delete one file" in said and "near_duplicates" not in said
+
+
+@pytest.mark.parametrize("right, words", [(5, "not surely better"), (4, "no better"), (3, "no better")])
+def test_more_right_answers_than_by_guessing_are_not_called_no_better(right, words):
+    labels = np.repeat([0, 1, 2, 3], [4, 4, 4, 3])
+    predicted = np.where(np.arange(15) < right, labels, (labels + 1) % 4)
+    seen = SimpleNamespace(labels=labels, predicted=predicted)
+    text = verdict(plain_run(), seen, ["a", "b", "c", "d"])["text"]
+    assert words in text
+    low, high = binomtest(5, 15).proportion_ci(method="wilson")
+    assert ("5 of 15" in text and low < 4 / 15 < high) == (right == 5)
+
+
+@pytest.mark.parametrize("looks", [3, 4])
+def test_figures_of_the_layers_need_four_looks(page, looks):
+    _, run, _ = page
+    few = plain_run(model=run.model, record=Record.from_bytes(run.record.to_bytes()), history=run.history)
+    del few.record._rows[looks:]
+    drawn = {"update_ratios", "gradients", "activations"} & set(figures_of(few, None))
+    assert len(drawn) == (3 if looks == 4 else 0)
+    assert ("looked 3 times" in too_few_looks(few)) == (looks == 3)

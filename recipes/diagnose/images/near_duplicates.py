@@ -2,13 +2,14 @@
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recipes.common.datasets import comes_in_new_order
+from recipes.common.datasets import comes_in_new_order, files_in_order
 from recipes.diagnose.images.small_pictures import (
     MIRROR,
     descriptors,
@@ -31,6 +32,12 @@ _SMALL = 48  # pixels per side; parts of smaller pictures are not compared, as a
 _TOUCHED = 0.12  # largest share of the pixels that a stamp may cover
 _FRAMED = 0.2  # if more of the images have a frame, it is no addition but typical of the data, as of digits
 _BLOCK = 2048
+_PARTS = {"train": "training", "validation": "validation"}
+#: What to do about copies across training and validation whose files are known, in the words of the shell.
+WITH_FILES = (
+    "of each such pair, delete one file or move it out of the folder; or divide the images yourself, into train/ and "
+    "val/ with the classes in each, and keep both in one of them"
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,8 @@ class DuplicatePair:
         mirrored: Whether one is the mirror image of the other.
         first_label: Class number of the first image, or None.
         second_label: Class number of the second image, or None.
+        first_file: Path of the first image, or None where it is not known.
+        second_file: Path of the second image, or None.
     """
 
     first: int
@@ -56,6 +65,8 @@ class DuplicatePair:
     mirrored: bool
     first_label: int | None = None
     second_label: int | None = None
+    first_file: str | None = None
+    second_file: str | None = None
 
     @property
     def leak(self) -> bool:
@@ -67,6 +78,21 @@ class DuplicatePair:
         """Whether the two images have different labels."""
         known = self.first_label is not None and self.second_label is not None
         return known and self.first_label != self.second_label
+
+    def words(self) -> str:
+        """The pair as half a sentence, by its files or positions: "a.jpg (validation) is a mirrored copy of ..."."""
+        ends = [
+            (self.first_part, self.first_file or f"{self.first_part}[{self.first}]"),
+            (self.second_part, self.second_file or f"{self.second_part}[{self.second}]"),
+        ]
+        if self.leak:
+            ends.sort(reverse=True)  # the validation image is the one that may have to go
+        # A position names its part itself.
+        names = [
+            f"{name} ({_PARTS[part]})" if self.leak and not name.startswith(f"{part}[") else name
+            for part, name in ends
+        ]
+        return f"{names[0]} is a {'mirrored ' if self.mirrored else ''}copy of {names[1]}"
 
 
 @dataclass(frozen=True)
@@ -99,7 +125,7 @@ class Duplicates:
         return [pair for pair in self.pairs if pair.conflict]
 
     def table(self, count: int = 10) -> str:
-        """One line with counts, one line for each of the first `count` pairs, then the remarks."""
+        """One line with counts, one for each of the first `count` pairs, what to do about leaks, then the remarks."""
         total = sum(self.counts.values())
         pairs = f"{len(self.pairs)} pair{'' if len(self.pairs) == 1 else 's'}"
         lines = [
@@ -109,12 +135,17 @@ class Duplicates:
         for pair in self.pairs[:count]:
             labels = f", labels {pair.first_label} and {pair.second_label}" if pair.conflict else ""
             mirrored = ", mirrored" if pair.mirrored else ""
+            if pair.first_file and pair.second_file:
+                lines.append(f"  {pair.words()} ({pair.similarity:.1%}{labels})")
+                continue
             lines.append(
                 f"  {pair.first_part}[{pair.first}] = {pair.second_part}[{pair.second}] "
                 f"({pair.similarity:.1%}{mirrored}{labels})"
             )
         if len(self.pairs) > count:
             lines.append(f"  and {len(self.pairs) - count} more")
+        if self.leaks and count:
+            lines.append(f"  what to do: {with_leaks(self.leaks)}")
         lines += [f"  {remark}" for remark in self.remarks]
         return "\n".join(lines)
 
@@ -134,7 +165,16 @@ class Duplicates:
         return self.table()
 
 
-def near_duplicates(train: Any, validation: Any = None) -> Duplicates:
+def with_leaks(pairs: Sequence[DuplicatePair]) -> str:
+    """What to do about pairs across training and validation, by their files or without."""
+    if pairs and all(pair.first_file and pair.second_file for pair in pairs):
+        return WITH_FILES
+    return "leave one image of each such pair out, or keep both in training or both in validation"
+
+
+def near_duplicates(
+    train: Any, validation: Any = None, *, files: Mapping[str, Sequence[str]] | None = None
+) -> Duplicates:
     """Find copies of one picture within a data set, and across training and validation.
 
     It finds copies that were compressed, resized, mirrored from left to right, made brighter or darker, stamped, put
@@ -156,9 +196,12 @@ def near_duplicates(train: Any, validation: Any = None) -> Duplicates:
             `(height, width)` or `(height, width, channels)`, of any size and value range. The data is read once, batch
             by batch.
         validation: Validation data of the same kinds, or None.
+        files: Path of each example of "train" and "validation", as `info.files` of `recipes.data.load`; None takes
+            those that data sets of `recipes.data.load` know, also after `take`, `batch` and `prefetch`.
 
     Returns:
-        `Duplicates`. Numbers are positions in the order in which the data set is read. A remark says where a data set
+        `Duplicates`. Numbers are positions in the order in which the data set is read; where files are known, the pairs
+        name them. A remark says where a data set
         shuffles, so that the numbers are valid for that one reading only.
 
     Raises:
@@ -189,6 +232,10 @@ def near_duplicates(train: Any, validation: Any = None) -> Duplicates:
             labels += [None] * len(images) if numbers is None else numbers.tolist()
             parts.append(len(images))
             counts[part] += len(images)
+    paths = {
+        part: (files or {}).get(part) or files_in_order(data)
+        for part, data in (("train", train), ("validation", validation))
+    }
     pictures = np.concatenate(kept)
     if len(frames) > _FRAMED * len(pictures):
         frames = []
@@ -201,7 +248,17 @@ def near_duplicates(train: Any, validation: Any = None) -> Duplicates:
         ]
         found.append(
             DuplicatePair(
-                where[0][1], where[1][1], where[0][0], where[1][0], similarity, mirrored, labels[i], labels[j]
+                *(
+                    where[0][1],
+                    where[1][1],
+                    where[0][0],
+                    where[1][0],
+                    similarity,
+                    mirrored,
+                    labels[i],
+                    labels[j],
+                ),
+                *(paths[part][n] if n < len(paths[part]) else None for part, n in where),
             )
         )
     found.sort(key=lambda pair: (not pair.conflict, not pair.leak, -pair.similarity, pair.first, pair.second))
