@@ -67,7 +67,10 @@ class _Parser(argparse.ArgumentParser):
             message += did_you_mean(nearest(typed[1], self.options_of.get(command, ()))).replace(" ", ". ", 1)
         elif typed:
             message += did_you_mean(nearest(typed[2], self.options_of)).replace(" ", ". ", 1)
-        self.exit(2, f"{self.prog}: error: {message.rstrip('.')}. How to use it: {self.prog} --help\n")
+        ended = message if message.endswith(("?", ".")) else f"{message}."
+        command = next((word for word in self._words if word in self.options_of), None)
+        help_of = f"{self.prog} {command}" if command else self.prog
+        self.exit(2, f"{self.prog}: error: {ended} How to use it: {help_of} --help\n")
 
 
 def _train(commands):

@@ -426,7 +426,7 @@ def test_validation_examples_that_were_trained_on_are_told_at_the_top():
     found = data_issues(
         plain_run(), (images[2:], labels[2:]), validation, class_names=["cat", "dog"], count=4
     )
-    assert found["leaks"] == (4, 6)
+    assert found["leaks"][:2] == (4, 6)
 
 
 @pytest.mark.parametrize(("right", "guess"), [(8, 1), (9, 1), (10, None)])
