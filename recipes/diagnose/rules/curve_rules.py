@@ -143,6 +143,7 @@ class Curves:
         examples: Number of training examples, or None where not known.
         kinds: Number of distinct labels, if they are whole numbers, or None.
         held_out: Facts about the validation data.
+        started_with: How much of the averages of batch normalization is still what they started with, in [0, 1].
     """
 
     def __init__(
@@ -160,7 +161,9 @@ class Curves:
         examples: int | None = None,
         kinds: int | None = None,
         held_out: HeldOut | None = None,
+        started_with: float = 0.0,
     ) -> None:
+        self.started_with = started_with
         self.held_out = held_out or HeldOut()
         self.loss = values["loss"]
         self.validation = values.get("val_loss")
@@ -196,6 +199,11 @@ class Curves:
     def over(self) -> bool:
         """Whether all planned epochs are done; False where their number is not known."""
         return self.planned is not None and self.epochs >= self.planned
+
+    @property
+    def under_way(self) -> bool:
+        """Whether more epochs are planned; False where their number is not known."""
+        return self.planned is not None and self.epochs < self.planned
 
     @cached_property
     def fair_chance(self) -> bool:

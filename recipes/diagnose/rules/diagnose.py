@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from recipes.diagnose.finding import SOFT, Finding, arrange
+from recipes.diagnose.rules.average_rules import judge_averages, started_with
 from recipes.diagnose.rules.curve_rules import Curves, HeldOut, curves_in
 from recipes.diagnose.rules.data_rules import judge_data
 from recipes.diagnose.rules.input_facts import meant
@@ -115,7 +116,7 @@ def judge(
         findings += _far_off(curves, facts)
         held_up = any(f.code == "plateau_then_drop" and f.severity == "warning" for f in findings)
         findings = [_by_heart(_came_true(finding, curves, held_up), facts) for finding in findings]
-        findings += _averages(curves, record, facts)
+        findings += judge_averages(curves, record, facts)
         findings += judge_schedule(record, curves, facts)
     learned = _by_accuracy(history, facts) if curves is None else curves.learned
     first, now = (None, None) if curves is None else (curves.first, float(curves.loss[-1]))
@@ -189,6 +190,7 @@ def _curves(values, record, facts, nothing, steps, planned):
         examples=data.get("examples"),
         kinds=data["label_kinds"] if data.get("label_whole") and data.get("label_kinds", 0) > 1 else None,
         held_out=_held_out(facts, nothing),
+        started_with=started_with(facts, record, steps),
     )
 
 
@@ -333,39 +335,6 @@ def _more_to_tell(finding, facts, curves):
         f"{reached:.0%}: there is more to learn."
     )
     return replace(finding, severity="warning", evidence=finding.evidence + more)
-
-
-def _averages(curves, record, facts):
-    """Moving averages of batch normalization that had too few steps to settle, seen in the validation loss."""
-    layers = (facts or {}).get("layers", ())
-    # The averages of a pretrained network settled before this run.
-    momenta = [layer for layer in layers if layer["momentum"] is not None and not layer.get("settled")]
-    if not momenta or curves.validation is None or record is None or not len(record):
-        return []
-    known = (facts or {}).get("steps")
-    steps = known or int(record.step[-1]) + 1  # up to the last probe
-    worst = max(momenta, key=lambda layer: layer["momentum"])
-    left = worst["momentum"] ** steps
-    far = curves.validation[-1] - curves.loss[-1] > 0.5 * abs(curves.loss[-1])
-    gap = far and curves.loss[-1] < curves.first - 0.2 * abs(curves.first)
-    broken = not np.isfinite(curves.validation[-1])
-    if left < 0.3 or not (gap or broken or (left > 0.9 and (worst["momentum"] > 0.999 or not curves.held))):
-        return []
-    remedy = "Take smaller batches or more epochs, for more steps"
-    if worst["momentum"] > 0.9:
-        remedy = "Use keras.layers.BatchNormalization(momentum=0.9)"
-    return [
-        Finding(
-            "batch_norm_statistics",
-            "info" if 0 < curves.validation[-1] < 0.1 * curves.first else "warning",
-            worst["name"],
-            curves.epochs,
-            f"After {'' if known else 'at least '}{steps} steps at momentum {worst['momentum']:g} the averages of "
-            f"{worst['name']} are still {left:.0%} their starting values; the loss is {curves.loss[-1]:.4g} in "
-            f"training and {curves.validation[-1]:.4g} in validation, which works with those averages.",
-            f"{remedy}, or call recipes.ensemble.refresh_batch_norm(model, train).",
-        )
-    ]
 
 
 def _once(findings):

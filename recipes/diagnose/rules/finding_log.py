@@ -127,7 +127,7 @@ class Casebook:
     def _is_time(self, finding, epochs, planned):
         """Whether enough of the run is over to warn about something that it may still overcome."""
         # Moving averages settle with every step, just as scales are overcome with every step.
-        passing = finding.code in SOFT or finding.code == "batch_norm_statistics"
+        passing = finding.code in SOFT or finding.code == "batch_norm_statistics" or _of_curves(finding)
         if not passing or finding.severity == "error" or planned is None:
             return True
         if finding.code == "unscaled_inputs" and self._lost(epochs):
@@ -171,6 +171,11 @@ class Casebook:
 
 def _key(finding):
     return finding.code, finding.layer
+
+
+def _of_curves(finding):
+    """Whether validation lags behind in the curves, which it may do for a while; what the data shows has an epoch."""
+    return finding.code == "train_validation_mismatch" and finding.epoch is None
 
 
 def _keys(finding):

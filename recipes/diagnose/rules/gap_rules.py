@@ -5,6 +5,9 @@ import numpy as np
 from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.curve_rules import Curves, slope
 
+_UNSETTLED = 0.3  # share of their starting values that averages of batch normalization still have
+_FEW_STEPS = 100  # in which weights move faster than averages of them follow, at any momentum
+
 
 def judge_gap(curves: Curves) -> list[Finding]:
     """A validation loss that does not follow the training loss, or that rises again while the training loss falls.
@@ -27,20 +30,24 @@ def judge_gap(curves: Curves) -> list[Finding]:
             f"The validation loss is {validation[epoch]} while the training loss is {loss[epoch]:.4g}.",
             "Check the validation data for NaN, and the averages of batch normalization.",
         )
+    if curves.under_way and _too_early(curves):
+        return []
     best = int(np.argmin(validation))
     started, positive = curves.first, min(loss.min(), validation.min()) > 0
-    if (
+    apart = (
         positive
         and loss[-1] < 0.5 * started
         and validation.min() > 0.8 * started
         and validation.min() > 3 * loss[best:].min()
-    ):
+    )
+    if apart and not (curves.validated_well or (curves.under_way and _follows(curves))):
         return _found(
             "train_validation_mismatch",
             "warning",
             None,
             f"The training loss falls from {started:.4g} to {loss[-1]:.4g}, the validation loss is never under "
-            f"{validation.min():.4g}: what is learned does not carry over to a single validation example.",
+            f"{validation.min():.4g} (epoch {best + 1}){_in_answers(curves)}: what is learned from the training "
+            "examples hardly helps with those of validation.",
             "Check that both are preprocessed alike and labeled alike, and that batch normalization has "
             "good averages (momentum=0.9 for short runs).",
         )
@@ -69,6 +76,32 @@ def judge_gap(curves: Curves) -> list[Finding]:
             "data.",
         )
     return []
+
+
+def _too_early(curves):
+    """Whether validation works with averages that may not be there yet, as after few steps at a high rate."""
+    return curves.started_with > _UNSETTLED or (curves.steps is not None and curves.steps < _FEW_STEPS)
+
+
+def _follows(curves):
+    """Whether validation still gets better, or has answered clearly more than guessing does."""
+    accuracy, chance = curves.validation_accuracy, curves.chance
+    if accuracy is not None and chance is not None and chance < 0.95:
+        lucky = max(2 * curves.score_error(chance), 0.05 * (1 - chance))
+        if accuracy.max() > chance + lucky:
+            return True
+    now, before = curves.validation[-1], curves.validation[:-1].min()
+    return bool(now < before or now < 0.7 * curves.validation[-2])
+
+
+def _in_answers(curves):
+    """The accuracy of the last epoch, which the log shows beside the loss; "" where none is known."""
+    if curves.accuracy is None or curves.validation_accuracy is None:
+        return ""
+    return (
+        f"; in epoch {curves.epochs}, {curves.accuracy[-1]:.0%} of the answers are right in training and "
+        f"{curves.validation_accuracy[-1]:.0%} in validation"
+    )
 
 
 def _how_serious(curves, best, rise):
