@@ -37,6 +37,7 @@ class ExampleMargins(keras.callbacks.Callback):
         history_of_examples: `diagnose.margins.example_history.ExampleHistory`, or None before training. Its `times`
             tell how often each example was scored.
         seconds: Time spent on scoring.
+        files: Path of each example, for data of `data.load` from files; else empty.
 
     Raises:
         ValueError: for arrays that do not belong together, data of another kind, a budget outside (0, 1]; when training
@@ -58,6 +59,7 @@ class ExampleMargins(keras.callbacks.Callback):
         self.budget, self.batch_size = float(budget), int(batch_size)
         is_pair = isinstance(data, (tuple, list)) and len(data) in (2, 3)
         self._reader = _Arrays(data, self.batch_size) if is_pair else _Stream(data, self.batch_size)
+        self.files = self._reader.files
         self.history_of_examples: ExampleHistory | None = None
         self.seconds = 0.0
         self._speed: float | None = None
@@ -117,6 +119,7 @@ class _Arrays:
     """Arrays in an order drawn once."""
 
     def __init__(self, data, batch_size):
+        self.files: tuple[str, ...] = ()
         self.images, labels = data[0], np.asarray(data[1])
         if not hasattr(self.images, "__len__") or len(self.images) != len(labels) or not len(labels):
             raise ValueError(
@@ -150,13 +153,15 @@ class _Stream:
     def __init__(self, data, batch_size):
         import tensorflow as tf  # noqa: PLC0415 - arrays are scored without it
 
+        from recipes.common.datasets import files_of  # noqa: PLC0415 - as above
+
         if not isinstance(data, tf.data.Dataset):
             raise ValueError(
                 "ExampleMargins expects data to be arrays (x, y) or a tf.data.Dataset of (image, label). Received "
                 f"{type(data).__name__}. Stack lists with numpy.stack."
             )
         self.data, self.batch_size, self.count, self.place, self.batches = data, batch_size, 0, 0, None
-        self.labels = np.zeros(0, np.int64)
+        self.labels, self.files = np.zeros(0, np.int64), files_of(data)
 
     def open(self, model: keras.Model) -> None:
         """Tell batches from examples by the model's input."""

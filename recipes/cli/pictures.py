@@ -94,12 +94,18 @@ def _checked(table, some, held_out, info, model, compiled, seconds):
     _say(table, verdicts, "label_issues", said)
     for row in [row for row in labels if row["kind"] == "mislabelled"][:_WORST]:
         table.say(f"  warning: {row['file']}: given {row['given']}, looks like {row['suggested']}")
+    doubted = [row for row in labels if row["kind"] == "ambiguous"]
+    for row in doubted[:_WORST]:
+        table.say(f"  info: {row['file']}: given {row['given']}, perhaps {row['suggested']}; look at it")
+    if len(doubted) > _WORST:
+        table.say(f"  info: and {len(doubted) - _WORST} more to look at, which --json lists")
     return {
         "duplicates": pairs,
         "issues": faults,
         "remarks": issues.remarks,
         "labels": labels,
         "verdicts": verdicts,
+        "to_look_at": {"label_issues": len(doubted)} if doubted else {},
     }
 
 

@@ -295,13 +295,20 @@ def _counts(info):
 def _print_verdict(done, pictures):
     """Print in a line what all checks come to, those of the images too; the worst severity."""
     verdicts = {check.name: check.verdict for check in done.checks} | pictures.get("verdicts", {})
+    looked_at = pictures.get("to_look_at", {})
+    noted = [name for name, verdict in verdicts.items() if verdict == "info" and name not in looked_at]
     told = [
         f"{severity} by {', '.join(names)}"
-        for severity in ("error", "warning", "info")
+        for severity in ("error", "warning")
         if (names := [name for name, verdict in verdicts.items() if verdict == severity])
     ]
+    told = told or ["ok"]  # an info asks for no change
+    told += [
+        f"{count} photo{'' if count == 1 else 's'} to look at by {name}" for name, count in looked_at.items()
+    ]
+    told += [f"info by {', '.join(noted)}"] if noted else []
     left_out = f"; NOT CHECKED: {', '.join(done.skipped)}" if done.skipped else ""
-    print(f"verdict: {'; '.join(told) or 'ok'}{left_out}")
+    print(f"verdict: {'; '.join(told)}{left_out}")
     return min([done.severity, *verdicts.values()], key=("error", "warning", "info", "ok").index)
 
 

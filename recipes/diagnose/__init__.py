@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from recipes.diagnose.images.near_duplicates import DuplicatePair as DuplicatePair
     from recipes.diagnose.images.near_duplicates import Duplicates as Duplicates
     from recipes.diagnose.images.near_duplicates import near_duplicates as near_duplicates
-    from recipes.diagnose.margins.label_issues import LabelIssues as LabelIssues
+    from recipes.diagnose.margins.doubtful_labels import LabelIssues as LabelIssues
     from recipes.diagnose.margins.label_issues import label_issues as label_issues
     from recipes.diagnose.remedies.try_remedies import RemedyTrial as RemedyTrial
     from recipes.diagnose.remedies.try_remedies import Trials as Trials
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # checks of layers need TensorFlow.
 _HOMES = {
     "ImageIssues": "images.image_issues",
-    "LabelIssues": "margins.label_issues",
+    "LabelIssues": "margins.doubtful_labels",
     "image_issues": "images.image_issues",
     "label_issues": "margins.label_issues",
     "DuplicatePair": "images.near_duplicates",

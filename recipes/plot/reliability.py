@@ -20,12 +20,12 @@ def reliability(diagram: ArrayLike, coverage: ArrayLike | None = None) -> Figure
 
     Returns:
         A matplotlib `Figure`. Points below the diagonal are answers with too much confidence; bars are the 95 %
-        interval of each bin's accuracy (normal approximation).
+        interval of each bin's accuracy (Wilson 1927, https://doi.org/10.2307/2276774), which stays within 0..1.
     """
     diagram = np.asarray(diagram, "float64")
     figure = new_figure(8.5 if coverage is not None else 4.3, 3.6)
     axes = figure.add_subplot(1, 1 if coverage is None else 2, 1)
-    error = 1.96 * np.sqrt(diagram[:, 1] * (1 - diagram[:, 1]) / np.maximum(diagram[:, 2], 1))
+    error = _wilson(diagram[:, 1], np.maximum(diagram[:, 2], 1))
     low = min(1.0, float(diagram[:, :2].min()))
     axes.plot([low, 1], [low, 1], color="0.6", linewidth=1)
     axes.errorbar(diagram[:, 0], diagram[:, 1], yerr=error, fmt="o-", markersize=4, linewidth=1, capsize=2)
@@ -40,3 +40,11 @@ def reliability(diagram: ArrayLike, coverage: ArrayLike | None = None) -> Figure
         axes.set_ylabel("accuracy on them")
         axes.set_title("coverage")
     return figure
+
+
+def _wilson(shares, counts):
+    """Lengths of the bars below and above the shares `(2, n)`, for the 95 % interval of Wilson's score."""
+    z = 1.96
+    middle = (shares + z**2 / (2 * counts)) / (1 + z**2 / counts)
+    half = z / (1 + z**2 / counts) * np.sqrt(shares * (1 - shares) / counts + z**2 / (4 * counts**2))
+    return np.maximum([shares - (middle - half), middle + half - shares], 0)

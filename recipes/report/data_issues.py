@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from recipes.common.datasets import fresh_copy, pairs_of, reader_of, without_autotune
+from recipes.common.datasets import files_of, fresh_copy, pairs_of, reader_of, without_autotune
 from recipes.common.types import Data
 from recipes.diagnose.images.image_issues import KINDS, ImageIssues, image_issues
 from recipes.diagnose.images.near_duplicates import Duplicates, near_duplicates, with_leaks
@@ -73,13 +73,15 @@ def data_issues(
         "train": _pictures(train, wanted["train"]),
         "validation": _pictures(validation, wanted["validation"]),
     }
-    name = _names(files or {})
+    name = _names(files or {"train": files_of(train), "validation": files_of(validation)})
     return {
         "labels": _of_labels(doubtful, pictures, count, name),
         "copies": _of_copies(twice, pictures, count, class_names, name),
         "faults": _of_faults(faults, pictures, count, name),
         "leaks": _leaks(twice, validation),
         "limit": _MOST_LOOKED_AT,
+        "run": repr(str(folder)) if (folder := (run.settings or {}).get("run_dir")) else "run",
+        "without": _without(run.settings or {}) if doubtful and len(doubtful.mislabelled) else "",
     }
 
 
@@ -95,6 +97,27 @@ def copies_in(
     """
     train, validation = pairs_of(train), pairs_of(validation)
     return _attempt(lambda: near_duplicates(_some(train), _some(validation), files=files))
+
+
+def _without(settings):
+    """Code that trains without the mislabelled examples of a run."""
+    of_run = repr(str(settings["run_dir"])) if settings.get("run_dir") else "run"
+    lines = ["import recipes", f"issues = recipes.diagnose.label_issues({of_run})"]
+    if settings.get("data") and (settings.get("train_data") or {}).get("kind") == "files":
+        how = [repr(str(settings["data"]))]
+        how += [f"image_size={tuple(settings['image_shape'][:2])}"] if settings.get("image_shape") else []
+        how += [f"fit={settings['fit']!r}"] if settings.get("fit") not in (None, "crop") else []
+        how += [f"seed={settings['seed']}"] if settings.get("command") and settings.get("seed") else []
+        lines.append(f"train, validation, info = recipes.data.load({', '.join(how)})  # as for this run")
+        given = "train, validation, info=info"
+    else:
+        lines.append("# train, validation: the data of this run, in the same order")
+        given = "train, validation"
+    lines += [
+        "# model: a new one, built as for this run",
+        f"better = recipes.train(model, {given}, drop=issues)",
+    ]
+    return "\n".join(lines)
 
 
 def _leaks(twice, validation):
@@ -203,7 +226,13 @@ def _of_labels(found: LabelIssues | None, pictures, count, name):
         if i != j
     ]
     rates.sort(key=lambda row: -float(row[2].rstrip("%")))
-    return {"said": found.table(0).partition("\n")[0], "rows": rows, "remarks": [], "rates": rates[:count]}
+    return {
+        "said": found.table(0).partition("\n")[0],
+        "rows": rows,
+        "remarks": [],
+        "rates": rates[:count],
+        "total": len(found.issues),
+    }
 
 
 def _of_copies(found: Duplicates | None, pictures, count, class_names, name):
@@ -226,7 +255,8 @@ def _of_copies(found: Duplicates | None, pictures, count, class_names, name):
         shown = [_shown(pictures, part, number, f"Image {number} of {part}") for part, number, _ in ends]
         rows.append({"pictures": shown, "caption": " = ".join(named), "reason": ", ".join(why)})
     remarks = [("What to do", f"{with_leaks(found.leaks)}.")] if found.leaks else []
-    return {"said": found.table(0).partition("\n")[0], "rows": rows, "remarks": remarks, "rates": []}
+    said = found.table(0).partition("\n")[0]
+    return {"said": said, "rows": rows, "remarks": remarks, "rates": [], "total": len(found.pairs)}
 
 
 def _class(number, class_names):
@@ -246,4 +276,5 @@ def _of_faults(found: ImageIssues | None, pictures, count, name):
         for issue in found.issues[:count]
     ]
     remarks = [(kind.replace("_", " "), words) for kind, words in found.remarks.items()]
-    return {"said": found.table(0).partition("\n")[0], "rows": rows, "remarks": remarks, "rates": []}
+    said = found.table(0).partition("\n")[0]
+    return {"said": said, "rows": rows, "remarks": remarks, "rates": [], "total": len(found.issues)}

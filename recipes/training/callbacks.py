@@ -14,7 +14,9 @@ from recipes import callbacks as ours
 from recipes import diagnose
 from recipes.callbacks.monitor import Monitor
 from recipes.callbacks.step_margins import StepMargins
+from recipes.common.datasets import files_in_order
 from recipes.common.optimizers import innermost, is_scheduled
+from recipes.common.types import Data
 from recipes.diagnose.margins.example_history import ExampleHistory
 from recipes.training.numbering import example_numbers
 from recipes.training.run_folder import RunFolder
@@ -149,12 +151,19 @@ def clean_up(callbacks: Sequence[keras.callbacks.Callback]) -> None:
             callback.leave()
 
 
-def examples_of(callbacks: Sequence[keras.callbacks.Callback]) -> ExampleHistory | None:
-    """The margins of each example in the steps of the run; None where they were not gathered."""
+def examples_of(callbacks: Sequence[keras.callbacks.Callback], train: Data) -> ExampleHistory | None:
+    """The margins of each example in the steps of the run; None where they were not gathered.
+
+    Args:
+        callbacks: Of the run.
+        train: The training data as it was given, whose files the examples are named by, where it knows them.
+    """
     margins = first_of(callbacks, StepMargins)
     history = None if margins is None else margins.history_of_examples
     if history is not None:
         history.resize(int(np.flatnonzero(history.labels >= 0).max(initial=-1)) + 1)
+        files = files_in_order(train)
+        history.files = files[: len(history.labels)] if len(files) >= len(history.labels) > 0 else None
     return history
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,8 @@ def numbers_to_drop(drop: Any) -> tuple[int, ...] | None:
     if drop is None:
         return None
     numbers = getattr(drop, "mislabelled", drop)
+    if numbers is not drop and not len(numbers):
+        _warn_of_none(drop, "drop", "nothing is left out", "drop=[3, 17] takes numbers")
     row = numbers.tolist() if isinstance(numbers, np.ndarray) else numbers
     if not isinstance(row, (list, tuple, set, frozenset, range)) or not all(
         is_whole(n) and n >= 0 for n in row
@@ -50,6 +53,8 @@ def labels_to_set(relabel: Any) -> tuple[tuple[int, int], ...] | None:
     if relabel is None:
         return None
     pairs = getattr(relabel, "suggestions", relabel)
+    if pairs is not relabel and not pairs:
+        _warn_of_none(relabel, "relabel", "no label is changed", "relabel={3: 1} takes numbers and classes")
     if isinstance(pairs, tuple):
         pairs = dict(pairs)
     if not isinstance(pairs, Mapping) or not all(
@@ -61,6 +66,16 @@ def labels_to_set(relabel: Any) -> tuple[tuple[int, int], ...] | None:
             "relabel={3: 1}."
         )
     return tuple(sorted((int(number), int(label)) for number, label in pairs.items()))
+
+
+def _warn_of_none(issues, name, outcome, remedy):
+    count = len(issues.issues)
+    none = f"none of these {count} is called mislabelled" if count else "no label in it is in doubt"
+    warnings.warn(
+        f"recipes.train expects {name} with examples that are called mislabelled. Received label issues where "
+        f"{none}, so {outcome}. Look at the images; {remedy}.",
+        stacklevel=5,
+    )
 
 
 def _words(given):

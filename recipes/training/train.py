@@ -319,7 +319,7 @@ def _run_of(
         snapshots=acting.snapshots if settings.snapshots else None,
         train=train,
         validation=validation,
-        examples=examples_of(backup.others),
+        examples=examples_of(backup.others, train),
         class_names=tuple(settings.info.class_names) if settings.info is not None else None,
     )
 
@@ -414,6 +414,9 @@ def _announce(model, data, peak, acting, progress, described, settings):
     shape = "x".join(str(side) for side in source.image_shape or ())
     images = f"{source.examples} images" if source.examples else "images"
     against = f", {held_out.examples} to validate" if held_out is not None and held_out.examples else ""
+    mended = [f"{len(settings.drop)} left out by drop"] if settings.drop else []
+    mended += [f"{len(settings.relabel)} with the label of relabel"] if settings.relabel else []
+    images += f" ({', '.join(mended)})" if mended else ""
     several = "rates " + ", ".join(f"{rate:.3g}" for rate in rates_of(model.optimizer))
     rate = f"{several if peak is None else f'rate {peak:.3g}'}, schedule {acting.schedule}"
     print(

@@ -9,7 +9,7 @@ from scipy import optimize, special
 from sklearn import metrics
 
 import recipes
-from recipes import ensemble, evaluate, explain
+from recipes import ensemble, evaluate, explain, plot
 from recipes.training.run import Run
 
 random = np.random.default_rng(0)
@@ -240,3 +240,14 @@ def test_one_temperature_halves_the_calibration_error_of_an_overfitted_network()
     before, after = (evaluate.classifier(each, test) for each in (model, calibrated))
     assert after.ece < before.ece / 2 and before.ece > 0.1 and calibrated.layers[-1].temperature > 1.5
     assert after.accuracy == before.accuracy
+
+
+def test_bars_of_the_reliability_are_roots_of_the_score_test():
+    diagram = np.array([[0.55, 0.0, 2.0], [0.7, 0.5, 4.0], [0.95, 1.0, 14.0]])
+    bars = plot.reliability(diagram).axes[0].collections[0].get_segments()
+    for (_, share, count), bar in zip(diagram, bars, strict=True):
+        # (share - x)^2 = z^2 x (1 - x) / count, as a polynomial in x
+        z = 1.96**2 / count
+        roots = np.sort(np.roots([1 + z, -2 * share - z, share**2]))
+        np.testing.assert_allclose(np.sort(bar[:, 1]), roots, atol=1e-9)
+        assert bar[:, 1].min() >= 0 and bar[:, 1].max() <= 1

@@ -4,12 +4,12 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from recipes.common.datasets import comes_in_new_order, pairs_of
+from recipes.common.datasets import comes_in_new_order, files_in_order, pairs_of
 from recipes.diagnose.images.border_probe import BorderProbe, border_features, middle_features
 from recipes.diagnose.images.file_metadata import metadata_features
 from recipes.diagnose.images.stream import gray_levels, image_batches
@@ -44,12 +44,14 @@ class ImageIssue:
         kind: One of the keys of `image_issues.KINDS`.
         value: The measured value: gray levels in [0, 255], a ratio, or a share in [0, 1].
         label: Class number, or None.
+        file: Path of the image, where it is known; else None.
     """
 
     number: int
     kind: str
     value: float
     label: int | None = None
+    file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,21 +81,28 @@ class ImageIssues:
         return [issue.number for issue in self.issues if issue.kind == kind]
 
     def table(self, count: int = 10) -> str:
-        """One line per kind of issue with the numbers of its first `count` images, then the remarks."""
+        """One line per kind of issue with the first `count` images (files or numbers), then the remarks."""
         number = len({issue.number for issue in self.issues})
         lines = [f"{self.count} images: {number or 'none'} with something wrong"]
         for kind, number in sorted(self.counts.items(), key=lambda item: item[1]):
-            shown = ", ".join(str(n) for n in self.of(kind)[:count]) + (", ..." if number > count else "")
+            first = [one for one in self.issues if one.kind == kind][:count]
+            shown = ", ".join(one.file or str(one.number) for one in first)
+            shown += ", ..." if number > count else ""
             lines.append(f"  {kind}: {number} ({KINDS[kind]}): {shown}")
         lines += [f"  {kind}: {words}" for kind, words in self.remarks.items()]
         return "\n".join(lines)
 
     def to_csv(self, path: Any = None) -> str:
-        """CSV text with one row per issue (number, kind, value, label), also written to the file `path` if given."""
-        text = io.StringIO()
+        """CSV text with one row per issue, also written to the file `path` if given.
+
+        The columns are number, kind, value, label, and file where the files are known.
+        """
+        text, known = io.StringIO(), any(one.file for one in self.issues)
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["number", "kind", "value", "label"])
-        writer.writerows([one.number, one.kind, f"{one.value:.6g}", one.label] for one in self.issues)
+        writer.writerow(["number", "kind", "value", "label", *["file"] * known])
+        writer.writerows(
+            [one.number, one.kind, f"{one.value:.6g}", one.label, *[one.file] * known] for one in self.issues
+        )
         if path is not None:
             with open(path, "w", encoding="utf-8", newline="") as file:
                 file.write(text.getvalue())
@@ -121,7 +130,8 @@ def image_issues(data: Any, *, files: Sequence[str] | None = None) -> ImageIssue
             `(height, width)` or `(height, width, channels)`, of any size and value range. The data is read once, batch
             by batch.
         files: File names of the images in the same order, such as `info.files["train"]` of `data.load`. With them, it
-            is also tested whether size, format, date and camera of the files tell the class.
+            is also tested whether size, format, date and camera of the files tell the class. None skips that test, and
+            names the images of a data set of `data.load` by their files all the same.
 
     Returns:
         `ImageIssues`.
@@ -153,6 +163,8 @@ def image_issues(data: Any, *, files: Sequence[str] | None = None) -> ImageIssue
     seen.sort(key=lambda issue: (kinds[issue.kind], issue.kind, issue.number))
     accuracy, chance, beats = probe.judge_border()
     told = _metadata(files, labels)
+    if names := files or files_in_order(data):
+        seen = [replace(one, file=names[one.number]) for one in seen]
     remarks = {
         **ranges.remark(),
         **_channel_order(warm),

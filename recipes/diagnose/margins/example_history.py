@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,9 +38,11 @@ class ExampleHistory:
             2019, "An Empirical Study of Example Forgetting", definition 2.1), int32 `(n,)`.
         threshold: Labels are called wrong only where the mean margin is below it: 0, or less where the margins of some
             labels that are known to be wrong were measured.
+        files: Path of each example, where the images were read from files; else None.
     """
 
     threshold = 0.0
+    files: Sequence[str] | None = None
 
     def __init__(self, labels: NDArray[np.integer], classes: int) -> None:
         self.labels, self.classes = np.array(labels, np.int64), int(classes)
@@ -181,6 +185,8 @@ class ExampleHistory:
         }
         if self._leading is not None:
             arrays["leading"] = self._leading
+        if self.files is not None:
+            arrays["files"] = np.frombuffer(b"\0".join(map(os.fsencode, self.files)), np.uint8)
         numbers = {"classes": np.int64(self.classes), "right_share": np.float64(self._right_share)}
         return {name: array.copy() for name, array in arrays.items()} | numbers
 
@@ -203,6 +209,10 @@ class ExampleHistory:
         history._right_share = float(state["right_share"])
         history._leading = held["leading"].astype(np.int32) if "leading" in held else None
         history._whole = history._leading is None
+        if "files" in held:
+            history.files = [os.fsdecode(name) for name in held["files"].tobytes().split(b"\0")]
+            if len(history.files) != count:
+                raise ValueError(f"{len(history.files)} files for {count} examples")
         return history
 
     def save(self, path: Any) -> None:

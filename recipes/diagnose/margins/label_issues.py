@@ -2,180 +2,25 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
+from recipes.common.datasets import files_of
 from recipes.common.types import Data
+from recipes.diagnose.margins.doubtful_labels import ENOUGH_LOOKS, LabelIssue, LabelIssues
 from recipes.diagnose.margins.example_history import ExampleHistory
 from recipes.diagnose.margins.mixture import chance_of_wrong, fit_label_mixture
 from recipes.diagnose.margins.trained_copy import history_of_copy
 
-ENOUGH_LOOKS = 3  # times that an example has to be scored before its label is called wrong
 _LEARNED, _NEARLY_ALL = 0.4, 0.9  # least kappa, or least accuracy, for labels to be judged
 _SURE = 0.75  # a label is called wrong where the probability of an error is larger
 _MOST = 2**17  # probabilities that are processed together
 _SUPPOSED = 0.03  # share of wrong labels that is assumed at least, to rank all examples
-
-
-@dataclass(frozen=True)
-class LabelIssue:
-    """One example whose label is in doubt.
-
-    Attributes:
-        number: Position in the data, from 0.
-        kind: "mislabelled", or "ambiguous" where the odds of a wrong label are below three to one.
-        given: Class number of the label.
-        suggested: Class that is probably right, from the predictions over the training and from which classes are often
-            confused.
-        margin: Mean margin of the given class, in logits; below 0 another class was preferred.
-        chance: Estimated probability that the label is wrong, in [0, 1].
-        reason: Explanation in words.
-    """
-
-    number: int
-    kind: str
-    given: int
-    suggested: int
-    margin: float
-    chance: float
-    reason: str
-
-
-@dataclass(frozen=True)
-class LabelIssues:
-    """What `label_issues` found.
-
-    Attributes:
-        issues: All issues, mislabelled examples before ambiguous ones, the worst first within each kind.
-        scores: How doubtful each label is, float32 `(n,)`: logarithm of the odds that it is wrong, higher is worse; NaN
-            where an example was never scored.
-        noise: float64 `(classes, classes)`: entry i, j is the estimated share of the examples labelled i that are
-            really of class j.
-        times: How often each example was scored, int32 `(n,)`.
-        class_names: Names of the classes, or None.
-        agreement: Cohen's kappa of labels and predictions over the training (Cohen 1960, "A coefficient of agreement
-            for nominal scales"): 1 where all predictions equal the labels, 0 where no more do than by chance.
-        learned: Whether the predictions say anything about the labels: kappa is at least 0.4 ("moderate", Landis and
-            Koch 1977), or nine tenths of the predictions equal the labels. If not, no label is called wrong.
-    """
-
-    issues: list[LabelIssue]
-    scores: NDArray[np.float32]
-    noise: NDArray[np.float64]
-    times: NDArray[np.int32]
-    class_names: tuple[str, ...] | None = None
-    agreement: float = float("nan")
-    learned: bool = True
-
-    @property
-    def mislabelled(self) -> NDArray[np.int64]:
-        """Numbers of the probably mislabelled examples, the worst first, as `recipes.train(drop=...)` takes them."""
-        return np.array([issue.number for issue in self.issues if issue.kind == "mislabelled"], np.int64)
-
-    @property
-    def suggestions(self) -> dict[int, int]:
-        """`{number: suggested class}` of the mislabelled examples, as `recipes.train(relabel=...)` takes them."""
-        return {issue.number: issue.suggested for issue in self.issues if issue.kind == "mislabelled"}
-
-    def worst(self, count: int) -> NDArray[np.int64]:
-        """Numbers of the `count` examples with the most doubtful labels, the worst first, whether issues or not."""
-        known = np.flatnonzero(np.isfinite(self.scores))
-        return known[np.argsort(-self.scores[known], kind="stable")[:count]]
-
-    def name_of(self, number: int) -> str:
-        """The name of the class with this number, or the number as text where it has no name."""
-        named = self.class_names is not None and number < len(self.class_names)
-        return str(self.class_names[number]) if named else str(number)
-
-    def table(self, count: int = 10, files: Sequence[str] | None = None) -> str:
-        """The result as text: one line of counts, one line for each of the worst examples, then notes.
-
-        Args:
-            count: Largest number of examples to show.
-            files: File names of all examples by number, such as `info.files["train"]`; None shows numbers.
-
-        Raises:
-            ValueError: when `files` has another length than the data.
-        """
-        _check_files(files, len(self.scores))
-        wrong = len(self.mislabelled)
-        lines = [
-            f"{len(self.scores)} examples, each scored {np.median(self.times):g} times: {wrong} probably mislabelled, "
-            f"{len(self.issues) - wrong} ambiguous"
-        ]
-        lines += [
-            f"  {one.number if files is None else files[one.number]}: given {self.name_of(one.given)}, suggested "
-            f"{self.name_of(one.suggested)} ({one.kind}; {one.reason})"
-            for one in self.issues[:count]
-        ]
-        few = int(np.sum(self.times < ENOUGH_LOOKS))
-        if few:
-            lines.append(
-                f"  {few} were scored fewer than {ENOUGH_LOOKS} times, too seldom to call a label wrong: train longer"
-                ", or give ExampleMargins a larger budget"
-            )
-        if not self.learned:
-            lines.append(
-                f"  Answers agree with the labels little more than by chance (Cohen's kappa {self.agreement:.2f}): the "
-                "network has not learned enough to call a label wrong. That none is named says nothing"
-            )
-        rates = self.noise * (1 - np.eye(len(self.noise)))
-        for place in np.argsort(-rates, axis=None)[:3]:
-            given, other = divmod(int(place), len(rates))
-            if rates[given, other] >= 0.01:
-                lines.append(
-                    f"  of those given {self.name_of(given)}, {rates[given, other]:.0%} seem to be "
-                    f"{self.name_of(other)}"
-                )
-        return "\n".join(lines)
-
-    def to_csv(self, path: Any = None, files: Sequence[str] | None = None) -> str:
-        """CSV text with one row per issue: the fields of `LabelIssue`, and the names of the classes where known.
-
-        Args:
-            path: File to write the text to, or None.
-            files: File names of all examples by number, for a column `file`; None leaves that column out.
-
-        Raises:
-            ValueError: when `files` has another length than the data.
-        """
-        _check_files(files, len(self.scores))
-        names = list(LabelIssue.__dataclass_fields__)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        more = ["given_name", "suggested_name"] * (self.class_names is not None) + ["file"] * (
-            files is not None
-        )
-        writer.writerow([*names, *more])
-        for issue in self.issues:
-            row = [getattr(issue, name) for name in names]
-            if self.class_names is not None:
-                row += [self.name_of(issue.given), self.name_of(issue.suggested)]
-            writer.writerow([*row, *([files[issue.number]] if files is not None else [])])
-        if path is not None:
-            with open(path, "w", encoding="utf-8", newline="") as file:
-                file.write(text.getvalue())
-        return text.getvalue()
-
-    def __str__(self) -> str:
-        return self.table()
-
-
-def _check_files(files, count):
-    if files is not None and len(files) != count:
-        raise ValueError(
-            f"label issues expect the file of every example, by number. Received {len(files)} files for {count} "
-            'examples. Give info.files["train"] of the data that was judged.'
-        )
 
 
 def label_issues(
@@ -216,8 +61,8 @@ def label_issues(
         class_names: Names of the classes; None takes those of the run.
 
     Returns:
-        `LabelIssues`. Its numbers are positions in the training data, from 0. For a run on data from `data.load`,
-        `info.files["train"]` has the file of each number.
+        `LabelIssues`. Its numbers are positions in the training data, from 0. Where that came from files by
+        `data.load`, it names them, also for a run in a folder, as long as the images are where they were.
 
     Raises:
         ValueError: for a run without monitors, of a single epoch, or on a data set that shuffles and batches itself, so
@@ -243,7 +88,17 @@ def label_issues(
             "diagnose.label_issues expects a training that saw its examples twice or more. Received one of a single "
             "epoch. Train longer; ten epochs tell a lot."
         )
-    return judge_labels(history, class_names if class_names is not None else names)
+    return judge_labels(
+        history, class_names if class_names is not None else names, _files_there(history, source, data)
+    )
+
+
+def _files_there(history, source, data):
+    """The paths of the examples, or None where they are not known or their folder is not there any more."""
+    files = history.files if history.files is not None else getattr(source, "files", ()) or files_of(data)
+    # The character-wise prefix, of which the last part may be cut: quick, also for a million files.
+    there = len(files) == len(history.labels) and os.path.exists(os.path.dirname(os.path.commonprefix(files)))
+    return files if there else None
 
 
 def _history(source, data, epochs, batch_size):
@@ -291,12 +146,15 @@ _WITHOUT = (
 )
 
 
-def judge_labels(history: ExampleHistory, class_names: Sequence[str] | None = None) -> LabelIssues:
+def judge_labels(
+    history: ExampleHistory, class_names: Sequence[str] | None = None, files: Sequence[str] | None = None
+) -> LabelIssues:
     """Find the label issues in the history of a training, by the rules that `label_issues` describes.
 
     Args:
         history: The predictions that were added in the course of a training.
         class_names: Names of the classes, or None.
+        files: Path of each example, or None.
     """
     margins, given = history.margins, history.labels
     known = np.isfinite(margins) & (given >= 0)
@@ -314,6 +172,7 @@ def judge_labels(history: ExampleHistory, class_names: Sequence[str] | None = No
             float(margins[row]),
             float(chance[row]),
             _reason(history, row, certainty[row]),
+            None if files is None else files[row],
         )
         for row in sorted(np.flatnonzero(wrong | doubt), key=lambda r: (not wrong[r], -scores[r]))
     ]
@@ -323,7 +182,7 @@ def judge_labels(history: ExampleHistory, class_names: Sequence[str] | None = No
     noise = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names = None if class_names is None else tuple(map(str, class_names))
     agreement, learned = _agreement(history, np.flatnonzero(known))
-    return LabelIssues(issues, scores, noise, history.times.copy(), names, agreement, learned)
+    return LabelIssues(issues, scores, noise, history.times.copy(), names, agreement, learned, files)
 
 
 def _agreement(history, rows):
@@ -382,7 +241,7 @@ def _known_classes(history, rows):
 
 
 def _reason(history, row, certainty):
-    words = f"{certainty:.0%} sure of it over {history.times[row]} looks"
+    words = f"the suggested class got {certainty:.0%} on average over {history.times[row]} looks"
     if history.forgotten[row]:
         times = history.forgotten[row]
         words += f", forgotten {times} time{'' if times == 1 else 's'}"
