@@ -145,7 +145,7 @@ class Duplicates:
         if len(self.pairs) > count:
             lines.append(f"  and {len(self.pairs) - count} more")
         if self.leaks and count:
-            lines.append(f"  what to do: {with_leaks(self.leaks)}")
+            lines.append(f"  what to do about a leak: {with_leaks(self.leaks)}")
         lines += [f"  {remark}" for remark in self.remarks]
         return "\n".join(lines)
 
