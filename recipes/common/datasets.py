@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
+from recipes.common.input_shapes import check_inputs
 from recipes.common.models import model_input_rank
 from recipes.common.types import Data, Images
 
@@ -179,6 +180,7 @@ def as_batches(
         )
     if not lengths.pop():
         raise ValueError(_empty(caller, name))
+    check_inputs(caller, name, model, arrays[0], trained=True)
     slices = tf.data.Dataset.from_tensor_slices(tuple(np.asarray(array) for array in arrays))
     return without_autotune(slices.batch(batch_size))
 
@@ -195,7 +197,9 @@ def _from_dataset(dataset, model, batch_size, caller, name):
         )
     if cardinality == 0 or (cardinality < 0 and next(iter(dataset), None) is None):
         raise ValueError(_empty(caller, name))
-    return dataset if is_batched(dataset.element_spec, model) else dataset.batch(batch_size)
+    dataset = dataset if is_batched(dataset.element_spec, model) else dataset.batch(batch_size)
+    check_inputs(caller, name, model, dataset.element_spec[0], trained=True)
+    return dataset
 
 
 def is_batched(element_spec: Any, model: keras.Model) -> bool:

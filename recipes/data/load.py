@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tensorflow as tf
 
+from recipes.common.argument_names import names_arguments
 from recipes.common.datasets import remember_files
 from recipes.common.validation import is_one_of
 from recipes.data import named
@@ -64,6 +65,7 @@ class DatasetInfo:
     files: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict, repr=False)
 
 
+@names_arguments("data.load")
 def load(
     name_or_folder: Any,
     image_size: "Size | None" = None,

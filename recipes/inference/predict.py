@@ -18,6 +18,7 @@ from PIL import Image
 from recipes import data
 from recipes.averaging.views import Views
 from recipes.common.files import json_text
+from recipes.common.input_shapes import check_inputs
 from recipes.common.models import model_input_rank, output_activation, predict_batch
 from recipes.data.find_files import find_files, is_path
 from recipes.data.read import why_left_out
@@ -241,7 +242,8 @@ def predict(
         images, model, shape, fit, background, batch_size, on_error, skipped, verbose
     ):
         if views is None:
-            _check_shape(model, batch)
+            # A network of only convolutions would take images of another size silently.
+            check_inputs("recipes.inference.predict", "images", model, batch, trained=True)
         seen = [batch] if views is None else _views(views, batch)
         answers = [predict_batch(model, one) for one in seen]
         if maps is not None:
@@ -292,20 +294,6 @@ def _as_array(images):
             "or give files, which are read to one size."
         )
     return np.asarray(images)
-
-
-def _check_shape(model, batch):
-    """Raise for images of another size than the model's: a network of only convolutions would take them silently."""
-    inputs = getattr(model, "inputs", None)
-    wanted = tuple(inputs[0].shape[1:]) if inputs and len(inputs) == 1 else None
-    given = tuple(batch.shape[1:])
-    if wanted is None or len(given) != len(wanted):
-        return
-    if any(side not in (None, real) for side, real in zip(wanted, given, strict=True)):
-        raise ValueError(
-            f"recipes.inference.predict expects images of shape {wanted}. Received {given}. Resize them, or give "
-            "files, which are read to that size."
-        )
 
 
 def _views(views, batch):

@@ -49,7 +49,8 @@ _ENOUGH_LOOKS = 4  # fewer points are no curve
 _INSIDE = {"update_ratios", "gradients", "units", "activations"}
 _READ_OF_MUON = (
     " MuonSGD, which recipes.train takes by default, makes steps whose length depends on the rate alone: 0.01 is usual "
-    "while the rate is high."
+    "while the rate is high. The same step is a larger part of a small kernel: that of a head of few outputs may lie "
+    "at 0.1 and above, which is no fault as long as the loss falls."
 )
 _READ_OF_LAYERWISE = (
     " In this run each layer has a factor on the rate of its own (see the table Layers), on purpose: layers with a "

@@ -53,8 +53,12 @@ def _of_epochs(settings, times):
     examples = settings.get("examples")
     rate = examples / usual["epoch"] if examples and usual["epoch"] > 0 else None
     said = f"{len(times)} epoch{'s' if len(times) > 1 else ''} took {_time(whole.sum())}"
-    if len(times) > 1:
-        said += f": the first {_time(whole[0])}, in which everything is traced, the others {_time(usual['epoch'])} each"
+    if len(times) == 2:
+        said += f": the first {_time(whole[0])}, in which everything is traced, the other {_time(whole[1])}"
+    elif len(times) > 2:
+        # The rest and not the usual epoch: a run that was resumed traces again, so that the parts would not add up.
+        said += f": the first {_time(whole[0])}, in which everything is traced, the others {_time(whole[1:].sum())}"
+        said += f", usually {_time(usual['epoch'])} each, and longer where a run is resumed and traces again"
     said += f"; {rate:,.0f} training examples per second." if rate else "."
     told = dict(_WORDS)
     if "input" not in usual:

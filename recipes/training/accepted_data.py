@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.common.datasets import fresh_copy, reader_of, without_autotune
+from recipes.common.input_shapes import check_inputs, first_input, what_to_do
 from recipes.common.models import model_input_rank
 from recipes.common.types import Data
 from recipes.data.shard import bounds_of_part
@@ -144,6 +145,7 @@ def _open_arrays(arrays, name, *, model, batch_size, classes, shuffle, seed, map
             f"recipes.train expects as many labels as images in {name}. Received lengths {lengths}. "
             "Check that the arrays belong together."
         )
+    check_inputs("recipes.train", name, model, arrays[0])
     expected = model_input_rank(model)
     if expected is not None and arrays[0].ndim != expected:
         raise ValueError(
@@ -208,16 +210,19 @@ def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed, m
             f"recipes.train expects {name} to give (image, label) or (image, label, weight). "
             f"Received elements {spec}. Add a map that returns such a tuple."
         )
-    image = tf.nest.flatten(spec[0])[0]
+    image = first_input(model, spec[0])
     expected = model_input_rank(model)
+    short = image.shape.rank == (expected or 0) - 1 and _open_first(image) and _open_first(spec[1])  # batches
     if expected is None or image.shape.rank is None:
         batched = spec[1].shape.rank is not None and spec[1].shape.rank > 0
-    elif image.shape.rank in (expected, expected - 1):
+    elif image.shape.rank in (expected, expected - 1) and not short:
         batched = image.shape.rank == expected
     else:
+        several = spec[1].shape.rank if isinstance(spec[1], tf.TensorSpec) else None
+        remedy = what_to_do(tuple(model.inputs[0].shape[1:]), tuple(image.shape[1 if several else 0 :]))
         raise ValueError(
             f"recipes.train expects {name} images of rank {expected - 1}, or {expected} when batched, for a model "
-            f"whose input is {model.inputs[0].shape}. Received {image.shape}. Batch once: dataset.batch(n)."
+            f"whose input is {model.inputs[0].shape}. Received {image.shape}. {remedy}"
         )
     copy = fresh_copy(dataset)
     pixels = peek(copy, name, batched=batched, classes=classes, maps=maps)
@@ -225,6 +230,11 @@ def _open_dataset(dataset, name, *, model, batch_size, classes, shuffle, seed, m
     shapes = None if batched else _first_shapes(copy)
     how = {"batch_size": batch_size, "shapes": shapes, "shuffle": shuffle, "seed": seed, **facts}
     return _source(dataset, preview=_source(copy, preview=None, **how), **how)
+
+
+def _open_first(spec):
+    """Whether a data set gives any number of such things at once: batches."""
+    return isinstance(spec, tf.TensorSpec) and spec.shape.rank and spec.shape[0] is None
 
 
 def _refuse_undecoded(spec, name):

@@ -81,7 +81,8 @@ def before_training(model: keras.Model, data: TrainingData, settings: Settings) 
         # A check that fails on an unusual model must not keep it from being trained.
         warnings.warn(
             "recipes.train expects a model and data that its checks before training can look at. Received "
-            f"{type(error).__name__}: {error}. It trains without these checks; preflight=False leaves them out.",
+            f"{type(error).__name__}: {error}. Training goes on without these checks, and stops if it meets the same "
+            "error; preflight=False leaves the checks out.",
             stacklevel=3,
         )
         return BeforeTraining()

@@ -15,6 +15,7 @@ import numpy as np
 from recipes.callbacks import Backup
 from recipes.checkpoints.backup_timetable import backup_interval
 from recipes.checkpoints.kept_backups import Keep, KeepOptions
+from recipes.common.argument_names import check_names
 from recipes.common.notebooks import in_notebook
 from recipes.common.types import Verbose
 from recipes.common.validation import as_row, is_number, is_whole
@@ -165,7 +166,8 @@ def carried_out_by(plan: Callable[..., R]) -> Callable[[Callable[P, R]], Callabl
 
         @functools.wraps(declaration)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            bound = signature.bind(*args, **kwargs)  # a TypeError for an unknown name
+            check_names(f"recipes.{declaration.__name__}", kwargs, signature.parameters)
+            bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             options = {
                 name: value for name, value in kwargs.items() if name not in ("model", "train", "validation")

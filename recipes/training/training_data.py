@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.common.datasets import as_share, without_autotune
+from recipes.common.input_shapes import check_inputs
 from recipes.common.processes import is_first_process, process_count, process_index
 from recipes.common.types import Data
 from recipes.distribution import MultiWorkerStrategy
@@ -159,7 +160,10 @@ def open_data(model: keras.Model, train: Data, validation: Data | None, settings
             "the classes evenly, data.load(..., balance='classes') or 'sqrt', or leave the mixing out."
         )
     prepare = _preparation(pipeline, checked("train", classes, maps), maps is not None)
-    spec = stream(source, first_epoch=0, epochs=1, steps=1, transform=prepare).element_spec[1]
+    seen, spec, *_ = stream(source, first_epoch=0, epochs=1, steps=1, transform=prepare).element_spec
+    check_inputs("recipes.train", "train", model, seen)  # an augmentation may change the size
+    if held_out is not None:
+        check_inputs("recipes.train", "validation", model, held_out.element_spec[0])
     unmixed = (
         None if pipeline is None or not pipeline.mixes or maps is not None else _unmixed(pipeline, source)
     )

@@ -180,3 +180,16 @@ def test_small_noise_above_the_floor_is_told_from_nothing_learned():
     noise_floor = [1.02, 0.95, 0.92, 0.91, 0.905, 0.905]
     findings = read_curves({"loss": noise_floor, "val_loss": noise_floor}, initial=1.0)
     assert all(finding.severity == "info" for finding in findings)
+
+
+def test_a_loss_far_above_the_probed_one_is_told_as_the_epochs():
+    from types import SimpleNamespace
+
+    from recipes.diagnose.rules.record_rules import _against
+
+    view = SimpleNamespace(began=0.69, initial=0.6931, now=4.8e8, step=[0, 4], loss=[0.7, 24.0])
+    assert "The mean loss of the last epoch is 4.8e+08; always" in _against(view, 24.0)
+    view.now = 20.0
+    assert "At step 4, the last one looked at, the loss of a batch was about 24; always" in _against(
+        view, 24.0
+    )

@@ -481,3 +481,12 @@ def test_figures_of_the_layers_need_four_looks(page, looks):
     drawn = {"update_ratios", "gradients", "activations"} & set(figures_of(few, None))
     assert len(drawn) == (3 if looks == 4 else 0)
     assert ("looked 3 times" in too_few_looks(few)) == (looks == 3)
+
+
+def test_the_times_of_a_resumed_run_add_up_to_the_total():
+    from recipes.report.time_spent import time_spent
+
+    times = [{"epoch": seconds, "steps": seconds} for seconds in (55.0, 58.0, 12.0, 12.0)]
+    said = time_spent(SimpleNamespace(settings={"times": times}), None)["said"]
+    assert said.startswith("4 epochs took 2 min 17 s: the first 55 s,")
+    assert "the others 1 min 22 s, usually 12 s each" in said  # 55 + 82 s are 2 min 17 s

@@ -1,11 +1,14 @@
 """What `recipes.train` says no to, before a step is made or at the first batch that shows it."""
 
+import importlib
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from quick_runs import as_dataset, quietly, small_model
 
+import recipes
 from recipes import augment
 
 
@@ -86,6 +89,100 @@ def test_bad_input_is_refused_before_training_with_what_to_do(data, options, wor
     with pytest.raises(ValueError, match=words):
         quietly(small_model(), data(), **{"epochs": 1, "callbacks": [watch], **options})
     assert not began
+
+
+def of_shape(*shape):
+    return np.zeros((4, *shape), "uint8"), np.zeros(4, "int64")
+
+
+@pytest.mark.parametrize(
+    ("takes", "data", "words"),
+    [
+        (
+            (8, 8, 3),
+            of_shape(16, 16, 3),
+            r"8 x 8 x 3 in train.*Received images of 16 x 16 x 3\. .*image_size=8\), or",
+        ),
+        ((8, 6, 3), as_dataset(of_shape(8, 8, 3)), r"image_size=\(8, 6\)"),
+        (
+            (None, None, 3),
+            as_dataset(of_shape(8, 8, 1)).batch(2),
+            "any x any x 3.*grayscale_to_rgb.*info.image_shape",
+        ),
+        ((8, 8, 1), of_shape(8, 8, 3), "rgb_to_grayscale"),
+        ((8, 8, 3), of_shape(3, 8, 8), "np.moveaxis"),
+        ((8, 8, 1), as_dataset(of_shape(8, 8)).batch(2), r"x\[\.\.\., None\]"),
+        ((64,), of_shape(8, 8, 1), "reshape.*Flatten"),
+        ((8, 8, 1), of_shape(64), r"reshape\(\(-1, 8, 8, 1\)\)"),
+        (
+            (8, 8, 1),
+            as_dataset((of_shape(8, 8, 1), np.zeros(4, "int64"))).batch(2),
+            "1 input .*Received 2 inputs",
+        ),
+    ],
+)
+def test_images_that_the_model_cannot_take_are_refused_with_both_shapes(takes, data, words, monkeypatch):
+    module = importlib.import_module("recipes.training.train")
+    monkeypatch.setattr(module, "before_training", None)  # nor does any check begin
+    image = keras.Input(takes)
+    mean = keras.ops.mean(image, axis=tuple(range(1, len(takes) + 1)))
+    model = keras.Model(image, keras.layers.Dense(10, "softmax")(keras.ops.expand_dims(mean, -1)))
+    with pytest.raises(ValueError, match=words):
+        quietly(model, data, epochs=1)
+
+
+def test_validation_images_of_another_size_than_the_models_are_refused():
+    with pytest.raises(ValueError, match="8 x 8 x 1 in validation.*Received images of 8 x 9 x 1"):
+        quietly(small_model(), of_shape(8, 8, 1), of_shape(8, 9, 1), epochs=1)
+
+
+def test_shapes_are_refused_where_keras_would_refuse_them():
+    from recipes.common.input_shapes import check_inputs
+
+    sizes = (None, 1, 4)
+    shapes = [(a, b) for a in sizes for b in (1, 4)] + [(1,), (4,), (4, 4, 1), (4, 4, 4)]
+    for takes in shapes:
+        image = keras.Input(takes)
+        model = keras.Model(image, keras.layers.Dense(2)(image))
+        for given in shapes:
+            if None in given:
+                continue
+            said = []
+            for tell in (lambda x: check_inputs("f", "x", model, x), lambda x: model(x)):  # noqa: B023 - called at once
+                try:
+                    tell(np.zeros((2, *given), "float32"))
+                    said.append(True)
+                except ValueError:
+                    said.append(False)
+            # Keras lets an axis of length 1 pass for another one.
+            assert said[0] == said[1] or (1 in takes and said[1]), (takes, given)
+
+
+def test_the_examples_of_several_inputs_are_compared_by_name():
+    photo, facts = keras.Input((8, 8, 1), name="photo"), keras.Input((4,), name="facts")
+    joined = keras.layers.Concatenate()([keras.layers.Flatten()(photo), facts])
+    model = keras.Model([photo, facts], keras.layers.Dense(10, "softmax")(joined))
+    images, labels = of_shape(8, 8, 1)
+    with pytest.raises(ValueError, match="2 inputs .*'photo', 'facts'. Received 1 input. Map"):
+        quietly(model, (images, labels), epochs=1)
+    rows = {"facts": np.zeros((4, 5)), "photo": images}
+    with pytest.raises(ValueError, match=r"shape \(4,\) as 'facts'.*Received examples of shape \(5,\)"):
+        quietly(model, as_dataset((rows, labels)).batch(2), epochs=1)
+
+
+def test_a_misspelled_argument_is_told_with_its_function_beside_the_nearest():
+    with pytest.raises(TypeError, match=r"^recipes.train expects .*Received epoch=. Did you mean epochs=\?"):
+        recipes.train(small_model(), (ZEROS, np.zeros(20, "int64")), epoch=1)
+    with pytest.raises(
+        TypeError, match=r"^data.load expects .*Received imagesize=. Did you mean image_size=\?"
+    ):
+        recipes.data.load("digits", imagesize=8)
+    with pytest.raises(TypeError, match=r"^TrainingDoctor expects .*Received trian=. Did you mean train=\?"):
+        recipes.callbacks.TrainingDoctor(trian=1)
+    with pytest.raises(
+        TypeError, match=r"^EarlyStopping expects .*Received patiense=. Did you mean patience=\?"
+    ):
+        recipes.callbacks.EarlyStopping(patiense=1)
 
 
 def test_what_only_later_examples_show_stops_the_first_epoch_in_the_same_words(monkeypatch):

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.common.datasets import fresh_copy, is_batched, without_autotune
+from recipes.common.input_shapes import check_inputs
 from recipes.common.validation import is_whole
 from recipes.diagnose.checks.output_task import own_step
 
@@ -93,8 +94,8 @@ def read_sample(
         A `Sample` of at least one batch.
 
     Raises:
-        ValueError: for an empty data set, one without labels, arrays that are not numbers or differ in length, or
-            `batch_size` or `batches` below 1.
+        ValueError: for an empty data set, one without labels, arrays that are not numbers or differ in length, inputs
+            that the model cannot take, or `batch_size` or `batches` below 1.
         TypeError: for data that is neither a data set nor arrays.
     """
     for argument, value in (("batch_size", batch_size), ("batches", batches)):
@@ -105,7 +106,15 @@ def read_sample(
             )
     if isinstance(data, Sample):
         return _recut(data, batch_size, batches)
-    alone = own_step(model) or getattr(model, "loss", None) is None
+    own = own_step(model)
+    alone = own or getattr(model, "loss", None) is None
+    sample = _read(data, alone, model, batch_size, batches, seconds, most_bytes, name)
+    if not own:  # such a step may give the model something else
+        check_inputs("recipes.diagnose", name, model, sample.batches[0][0])
+    return sample
+
+
+def _read(data, alone, model, batch_size, batches, seconds, most_bytes, name):
     if isinstance(data, tf.data.Dataset):
         return _from_dataset(data, alone, model, batch_size, batches, seconds, most_bytes, name)
     if isinstance(data, keras.utils.PyDataset):

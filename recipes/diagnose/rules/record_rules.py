@@ -374,4 +374,8 @@ def _against(view, late):
         if view.initial
         else f" after {view.began:.4g} at first"
     )
-    return f". The loss of a batch is now {late:.4g}{against}"
+    last = int(view.step[-1])
+    if view.now is not None and view.now > 10 * max(late, view.began):
+        # The probes stand for the steps that they saw; the epoch's mean has what came between and after them.
+        return f". The mean loss of the last epoch is {view.now:.4g}{against}"
+    return f". At step {last}, the last one looked at, the loss of a batch was about {late:.4g}{against}"
