@@ -42,7 +42,6 @@ def pictures_checked(
 
 def _checked(table, some, held_out, info, model, compiled, seconds):
     from recipes import diagnose  # noqa: PLC0415 - the command starts without it
-    from recipes.diagnose.images.near_duplicates import with_leaks  # noqa: PLC0415 - the command starts without it
 
     table.begin("near_duplicates")
     twice = diagnose.near_duplicates(some, held_out, files=info.files)
@@ -61,19 +60,7 @@ def _checked(table, some, held_out, info, model, compiled, seconds):
     serious = any(pair["leak"] or pair["two_labels"] for pair in pairs)
     verdicts = {"near_duplicates": "warning" if serious else "info" if pairs else "ok"}
     _say(table, verdicts, "near_duplicates", twice.table(0).partition("\n")[0])
-    for pair in pairs[:_WORST]:
-        why = ["leak"] * pair["leak"] + ["two labels"] * pair["two_labels"]
-        table.say(
-            f"  {'warning' if why else 'info'}: {pair['words']}" + (f"; {', '.join(why)}" if why else "")
-        )
-    if len(pairs) > _WORST:
-        table.say(f"  and {len(pairs) - _WORST} more pairs; --json lists all")
-    if twice.leaks:
-        table.say(f"  what to do about a leak: {with_leaks(twice.leaks)}")
-    if twice.conflicts:
-        table.say(
-            "  what to do about two labels: look at both, and delete the one in the wrong class, or move it"
-        )
+    _say_copies(table, pairs, twice)
     table.begin("image_issues")
     issues = diagnose.image_issues(some, files=info.files.get("train"))
     faults = [{"file": name("train", one.number), "kind": one.kind} for one in issues.issues]
@@ -107,6 +94,25 @@ def _checked(table, some, held_out, info, model, compiled, seconds):
         "verdicts": verdicts,
         "to_look_at": {"label_issues": len(doubted)} if doubted else {},
     }
+
+
+def _say_copies(table, pairs, twice):
+    """The first pairs by their files, and what to do with them."""
+    from recipes.diagnose.images.near_duplicates import with_leaks  # noqa: PLC0415 - the command starts without it
+
+    for pair in pairs[:_WORST]:
+        why = ["leak"] * pair["leak"] + ["two labels"] * pair["two_labels"]
+        table.say(
+            f"  {'warning' if why else 'info'}: {pair['words']}" + (f"; {', '.join(why)}" if why else "")
+        )
+    if len(pairs) > _WORST:
+        table.say(f"  and {len(pairs) - _WORST} more pairs; --json lists all")
+    if twice.leaks:
+        table.say(f"  what to do about a leak: {with_leaks(twice.leaks)}")
+    if twice.conflicts:
+        table.say(
+            "  what to do about two labels: look at both, and delete the one in the wrong class, or move it"
+        )
 
 
 def _word(kind):
