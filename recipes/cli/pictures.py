@@ -1,10 +1,13 @@
 """What `recipes check` says about the images of a folder and about their labels."""
 
+import os
 import time
 from typing import Any
 
 _MOST_LOOKED_AT = 2000  # images of each part
 _WORST = 10
+_TELLS = 0.7  # kappa from which a network on small gray pictures is believed: photos look alike in gray
+_SIDE = 224  # pixels of the photos that a pretrained network is shown
 # Kinds and remarks of `image_issues` that a network learns wrongly from; the others are only to be looked at.
 _SERIOUS = {
     "corrupt_lower_half",
@@ -133,7 +136,10 @@ def _labels(some, twice, info, model, compiled, seconds):
     labels = twice.labels["train"]
     if info.task != "classification" or None in labels:
         return "info", "not looked at; they are no single classes", []
-    features = _features(some, model, seconds / 2) if compiled else _halved(twice.pictures["train"])
+    seen_by = model if compiled else _pretrained(info)
+    features = (
+        _halved(twice.pictures["train"]) if seen_by is None else _features(some, seen_by, info, seconds / 2)
+    )
     of_all = "" if len(features) == len(labels) else f" of {len(labels)}"
     if of_all:
         of_all += " (there was time for no more)"
@@ -144,12 +150,15 @@ def _labels(some, twice, info, model, compiled, seconds):
     history = quick_history(features, labels, classes, seconds=seconds / 2)
     found = judge_labels(history, info.class_names)
     right = float(np.mean(history.margins > 0))
-    if not found.learned:
-        little = "little" if found.agreement > 0 else "no"
+    network = "a small network on " + ("gray pictures" if seen_by is None else "features of a pretrained one")
+    if not found.learned or (seen_by is None and found.agreement < _TELLS):
+        little = (
+            "no more" if found.agreement <= 0 else "little more" if not found.learned else "too little more"
+        )
         return (
             "info",
-            f"nothing can be said of {count}{of_all} images; {right:.0%} agree with a small network, which is {little} "
-            f"more than by chance (kappa {found.agreement:.2f}). The report of recipes train says more",
+            f"nothing can be said of {count}{of_all} images; {right:.0%} agree with {network}, which is {little} "
+            f"than by chance (kappa {found.agreement:.2f}). The report of recipes train says more",
             [],
         )
     files = info.files.get("train")
@@ -166,7 +175,7 @@ def _labels(some, twice, info, model, compiled, seconds):
     kinds = {row["kind"] for row in rows}
     said = found.table(0).partition("\n")[0].replace(f"{count} examples", f"{count}{of_all} examples", 1)
     verdict = "warning" if "mislabelled" in kinds else "info" if kinds else "ok"
-    return verdict, f"{said}; {right:.0%} agree with a small network", rows
+    return verdict, f"{said}; {right:.0%} agree with {network}", rows
 
 
 def _halved(pictures):
@@ -175,7 +184,21 @@ def _halved(pictures):
     return pictures.reshape(count, height // 2, 2, width // 2, 2).mean((2, 4))
 
 
-def _features(some, model, seconds):
+def _pretrained(info):
+    """A pretrained model for color photos; None for others, and where the extra `pretrained` is not installed."""
+    from recipes import models  # noqa: PLC0415 - the command starts without it
+
+    files = info.files.get("train")
+    if not files or not os.path.exists(files[0]) or info.image_shape[-1] != 3:
+        return None
+    try:
+        backbone = models.efficientnet_lite0(include_top=False, input_shape=(_SIDE, _SIDE, 3))
+    except ImportError:
+        return None
+    return models.transfer(backbone, len(info.class_names))
+
+
+def _features(some, model, info, seconds):
     """The inputs of the last layer of a pretrained model, for as many images as there is time for."""
     import keras  # noqa: PLC0415 - the command starts without it
     import numpy as np  # noqa: PLC0415 - the command starts without it
@@ -183,9 +206,24 @@ def _features(some, model, seconds):
     from recipes.common.models import output_layers  # noqa: PLC0415 - the command starts without it
 
     body = keras.Model(model.inputs, output_layers(model)[0].input)
-    features, start = [], time.monotonic()
-    for images, _ in some.batch(32).as_numpy_iterator():
-        features.append(body.predict_on_batch(images))
+    features, start = [], None  # the first batch compiles, which is not counted
+    same = body.input_shape[1:] == tuple(info.image_shape)
+    images = (x for x, _ in some.batch(32).as_numpy_iterator()) if same else _read_again(some, body, info)
+    for batch in images:
+        features.append(body.predict_on_batch(batch))
+        start = start or time.monotonic()
         if time.monotonic() - start > seconds:
             break
     return np.concatenate(features)
+
+
+def _read_again(some, body, info):
+    """The photos of `some` from their files, in batches of the size that `body` takes."""
+    import numpy as np  # noqa: PLC0415 - the command starts without it
+
+    from recipes import data  # noqa: PLC0415 - the command starts without it
+
+    files = info.files["train"][: int(some.cardinality())]
+    size, how = body.input_shape[1:3], (info.fit or "crop", info.background)
+    for begin in range(0, len(files), 32):
+        yield np.stack([data.read_image(file, size, *how) for file in files[begin : begin + 32]])

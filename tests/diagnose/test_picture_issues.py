@@ -274,6 +274,29 @@ def test_labels_that_a_network_can_only_guess_are_not_judged():
     assert "0 probably mislabelled" in said and verdict == ("info" if rows else "ok")
 
 
+def test_gray_pictures_that_tell_the_classes_badly_call_no_label_wrong():
+    random, labels = np.random.default_rng(1), np.arange(200) % 2
+    pixels = random.random((200, 16, 16)) + 0.02 * (labels * 2 - 1)[:, None, None]
+    looked = SimpleNamespace(labels={"train": labels.tolist()}, pictures={"train": pixels})
+    names = {"train": [f"{number}.png" for number in range(200)]}
+    info = SimpleNamespace(task="classification", class_names=("cat", "dog"), files=names)
+    verdict, said, rows = _labels(None, looked, info, None, {}, 4.0)
+    assert (verdict, rows) == ("info", []) and "a small network on gray pictures, which is too little" in said
+
+
+def test_labels_of_photos_are_judged_by_a_pretrained_network_at_any_size(photos, tmp_path, capsys):
+    for number, photo in enumerate(photos):
+        folder = tmp_path / ("cat" if number < 20 else "coffee" if number < 39 else "woman")
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(photo).save(folder / f"{number}.png")
+    (tmp_path / "cat" / "7.png").rename(tmp_path / "coffee" / "7.png")
+    train, _, info = data.load(tmp_path, image_size=32, validation=0, verbose=0)
+    found = pictures_checked(train.take(59), None, info, None, {}, 20.0)
+    assert "on features of a pretrained one" in capsys.readouterr().out
+    wrong = [Path(row["file"]).name for row in found["labels"] if row["kind"] == "mislabelled"]
+    assert set(wrong) <= {"7.png"}
+
+
 def test_an_order_that_is_new_at_every_reading_is_said(photos):
     labels = np.arange(len(photos)) % 2
     shuffled = tf.data.Dataset.from_tensor_slices((photos, labels)).shuffle(100).batch(8).prefetch(1)
