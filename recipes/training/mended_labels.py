@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,7 +12,14 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from recipes.common.datasets import fresh_copy, identity_of, is_batched, reader_of, remember_reader
+from recipes.common.datasets import (
+    files_in_order,
+    fresh_copy,
+    identity_of,
+    is_batched,
+    reader_of,
+    remember_reader,
+)
 from recipes.common.types import Data
 from recipes.common.validation import is_whole
 
@@ -66,6 +74,32 @@ def labels_to_set(relabel: Any) -> tuple[tuple[int, int], ...] | None:
             "relabel={3: 1}."
         )
     return tuple(sorted((int(number), int(label)) for number, label in pairs.items()))
+
+
+def check_files(name: str, issues: Any, train: Any) -> None:
+    """Refuse label issues whose numbers mean other photos in `train`: those of another split, order or folder.
+
+    Args:
+        name: "drop" or "relabel".
+        issues: What `train` was given for it; nothing is known of the photos of plain numbers.
+        train: The data; nothing is known of arrays.
+
+    Raises:
+        ValueError: for another photo at a number; folder and file name count, and not the rest of the path.
+    """
+    known, here = getattr(issues, "files", None), files_in_order(train)
+    if not known or not here:
+        return
+    pairs = zip(known, here, strict=False)
+    other = [number for number, pair in enumerate(pairs) if len({Path(one).parts[-2:] for one in pair}) > 1]
+    if other or len(known) > len(here):
+        number = other[0] if other else len(here)
+        there = here[number] if number < len(here) else "no example"
+        raise ValueError(
+            f"recipes.train expects {name} with label issues of the photos in train, in the same order. Received "
+            f"issues whose example {number} is {known[number]}, while train has {there}. Load the data as for the run "
+            "that was judged: with the same folder, validation and seed."
+        )
 
 
 def _warn_of_none(issues, name, outcome, remedy):

@@ -19,7 +19,7 @@ from recipes.common.argument_names import check_names
 from recipes.common.notebooks import in_notebook
 from recipes.common.types import Verbose
 from recipes.common.validation import as_row, is_number, is_whole
-from recipes.training.mended_labels import labels_to_set, numbers_to_drop
+from recipes.training.mended_labels import check_files, labels_to_set, numbers_to_drop
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -172,6 +172,8 @@ def carried_out_by(plan: Callable[..., R]) -> Callable[[Callable[P, R]], Callabl
             options = {
                 name: value for name, value in kwargs.items() if name not in ("model", "train", "validation")
             }
+            for name in ("drop", "relabel"):
+                check_files(name, options.get(name), bound.arguments["train"])
             return plan(*bound.args, Settings.of(declaration, options))
 
         return call

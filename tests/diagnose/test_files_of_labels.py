@@ -145,3 +145,14 @@ def test_labels_that_are_only_ambiguous_change_nothing_with_a_warning(option):
     recipes.train(
         model, data, **how, **{option: [3] if option == "drop" else {3: 1}}
     )  # a warning were an error
+
+
+@pytest.mark.parametrize("option", ["drop", "relabel"])
+def test_issues_of_another_split_are_refused(trained, folder, option):
+    issues = diagnose.label_issues(trained[0])
+    other, held_out, _ = recipes.data.load(folder[0], image_size=16, validation=0.1, seed=4, verbose=0)
+    model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    with pytest.raises(
+        ValueError, match=rf"{option} with label issues of the photos in train.*same folder, validation"
+    ):
+        recipes.train(model, other, held_out, **{option: issues}, epochs=1, verbose=0)
