@@ -286,12 +286,12 @@ def test_gray_pictures_that_tell_the_classes_badly_call_no_label_wrong():
 
 def test_labels_of_photos_are_judged_by_a_pretrained_network_at_any_size(photos, tmp_path, capsys):
     for number, photo in enumerate(photos):
-        folder = tmp_path / ("cat" if number < 20 else "coffee" if number < 39 else "woman")
+        folder = tmp_path / ("cat" if number < 20 else "other")
         folder.mkdir(exist_ok=True)
         Image.fromarray(photo).save(folder / f"{number}.png")
-    (tmp_path / "cat" / "7.png").rename(tmp_path / "coffee" / "7.png")
+    (tmp_path / "cat" / "7.png").rename(tmp_path / "other" / "7.png")
     train, _, info = data.load(tmp_path, image_size=32, validation=0, verbose=0)
-    found = pictures_checked(train.take(59), None, info, None, {}, 20.0)
+    found = pictures_checked(train, None, info, None, {}, 20.0)
     assert "on features of a pretrained one" in capsys.readouterr().out
     wrong = [Path(row["file"]).name for row in found["labels"] if row["kind"] == "mislabelled"]
     assert set(wrong) <= {"7.png"}

@@ -131,7 +131,11 @@ def test_what_cannot_be_exported_is_said_before_anything_is_written(run, tmp_pat
         ("m.onnx", {"int8": True}, "int8"),
         ("m.tflite", {"class_names": ["one"]}, "name for each of 3"),
         ("m.tflite", {"examples": (np.zeros((3, 12, 12, 3)),), "int8": True}, "labeled"),
-        ("m.tflite", {"examples": (np.zeros((3, 9, 9, 3)), np.zeros(3))}, "examples of shape"),
+        (
+            "m.tflite",
+            {"examples": (np.zeros((3, 9, 9, 3)), np.zeros(3))},
+            "12 x 12 x 3 in examples.*9 x 9 x 3",
+        ),
     ):
         with pytest.raises(ValueError, match=words):
             run.export(tmp_path / path, **options)
