@@ -294,7 +294,7 @@ def test_labels_of_photos_are_judged_by_a_pretrained_network_at_any_size(photos,
     found = pictures_checked(train, None, info, None, {}, 20.0)
     assert "on features of a pretrained one" in capsys.readouterr().out
     wrong = [Path(row["file"]).name for row in found["labels"] if row["kind"] == "mislabelled"]
-    assert set(wrong) <= {"7.png"}
+    assert "7.png" in wrong and len(wrong) <= 3
 
 
 def test_an_order_that_is_new_at_every_reading_is_said(photos):
