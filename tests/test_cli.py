@@ -391,6 +391,37 @@ def test_a_wrong_option_is_one_line_that_tells_where_the_help_is(option, capsys)
     assert option in line and line.endswith("--help")
 
 
+WITHOUT_KERAS = """
+import importlib, sys
+from recipes.cli import main
+
+class LoadedError(BaseException): pass
+
+def load_keras(doing):
+    print(doing.split(":")[0], "keras" in sys.modules)
+    raise LoadedError
+
+for name in ("of_finished_runs", "on_files", "train_and_check"):
+    importlib.import_module(f"recipes.cli.{name}").load_keras = load_keras
+for words in ("check x", "train x --out y", "predict r x", "evaluate r x", "explain r x", "report r"):
+    try:
+        main(words.split())
+    except LoadedError:
+        pass
+"""
+
+
+def test_no_command_imports_keras_before_it_says_so(tmp_path):
+    (tmp_path / "r").mkdir()
+    for name in ("run.json", "model.keras", "history.csv"):
+        (tmp_path / "r" / name).write_text("{}")
+    (tmp_path / "x").write_text("")
+    line = [sys.executable, "-c", WITHOUT_KERAS]
+    out = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    commands = ("check", "train", "predict", "evaluate", "explain", "report")
+    assert out.splitlines() == [f"recipes {command} False" for command in commands]
+
+
 def test_resume_without_a_run_says_so_first_and_begins_one(tmp_path, capsys, monkeypatch):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "run.json").write_text("{}")

@@ -38,7 +38,6 @@ def train(options: Namespace) -> None:
     """
     import recipes  # noqa: PLC0415 - the command starts without it
     from recipes.common.optional import optional  # noqa: PLC0415 - the command starts without it
-    from recipes.training.begun_by import begun_by  # noqa: PLC0415 - the command starts without it
 
     optional(
         "recipes train, which writes a report,", "jinja2", "Jinja2", "report"
@@ -52,6 +51,7 @@ def train(options: Namespace) -> None:
         _say_new_run(options)
     load_keras("recipes train: loading Keras")
     from recipes.report.data_issues import copies_in  # noqa: PLC0415 - the command starts without it
+    from recipes.training.begun_by import begun_by  # noqa: PLC0415 - the command starts without it
 
     progress = InShellWords(sys.stderr, lambda *more: shlex.join(_check_command(options, *more)))
     with contextlib.redirect_stdout(progress), begun_by(options.words):  # which is not a result
