@@ -1,6 +1,6 @@
 """Run all scripts behind the published numbers, and write the tables that they print into docs/benchmarks.md.
 
-    python -m benchmarks                      all, one after another: hours, on a machine that does nothing else
+    python -m benchmarks                      all, one after another: some four hours, on a machine that does nothing else
     python -m benchmarks --resume             skip the scripts that an earlier run has finished
     python -m benchmarks --only fold explain  only these
     python -m benchmarks --quick              a small part of each, printed but not written, to see that they run
@@ -44,7 +44,7 @@ SCRIPTS = {
         ["--out", "runs/slow_training.jsonl"],
         "--only float64 --models mlp --healthy 1 --seconds 2".split(),
     ),
-    "strangers": ([], ["--quick"]),
+    "strangers": (["--sample", "1"], ["--quick"]),
     "start_up": ([], "--networks mlp --rounds 1".split()),
     "streaming": ([], ["--files", "200"]),
     "synthesis": ([], ["--quick"]),

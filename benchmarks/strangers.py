@@ -1,6 +1,7 @@
 """The doctor on programs that were written without its rules in mind: what it finds, names, cures; false alarms.
 
-    python benchmarks/strangers.py                     all: about 40 minutes on two cores
+    python benchmarks/strangers.py                     all: more than an hour on two cores
+    python benchmarks/strangers.py --sample 1          one healthy and one broken program of each family: 40 minutes
     python benchmarks/strangers.py --only cnn vae      only these families
     python benchmarks/strangers.py --part seen         the families that may be looked at while rules are changed; or
                                                        `unseen`; or `unseen_2`, written after `unseen` had been

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src.trainers.epoch_iterator import EpochIterator
 
 from recipes.common.datasets import without_autotune
 
@@ -58,9 +59,21 @@ def two_replicas():
     """A `MirroredStrategy` on two devices, one for the whole process.
 
     It uses no collective operations, because they keep their shapes from one strategy to the next in a process.
+
+    At the end of an epoch Keras makes an iterator over both devices, and drops it at once for another. On a busy
+    machine its threads are still starting then, and TensorFlow can end the process. So the dropped ones are kept.
     """
+    kept, reset = [], EpochIterator.reset
+
+    def keeping(self):
+        if isinstance(self._current_iterator, tf.distribute.DistributedIterator):
+            kept.append(self._current_iterator)
+        reset(self)
+
     reduction = tf.distribute.ReductionToOneDevice()
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)
+    EpochIterator.reset = keeping
+    yield tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)
+    EpochIterator.reset = reset
 
 
 @pytest.fixture(scope="session")

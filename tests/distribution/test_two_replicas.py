@@ -11,7 +11,6 @@ from recipes.checkpoints.backup_file import RunState, restore_metrics
 from recipes.checkpoints.callback_state import CallbackStates
 from recipes.probe.record import COLUMNS
 
-# Twice, on one core, TensorFlow ended the process while Keras let go of an iterator in here; 94 runs on two never did.
 BATCH, STEPS, EPOCHS = 16, 6, 3
 RATE = 0.2
 # The two halves of a batch are summed in another order, which training then carries along.
