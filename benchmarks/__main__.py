@@ -1,6 +1,6 @@
 """Run all scripts behind the published numbers, and write the tables that they print into docs/benchmarks.md.
 
-    python -m benchmarks                      all, one after another: some four hours, on a machine that does nothing else
+    python -m benchmarks                      all, one after another: some four hours on a quiet machine
     python -m benchmarks --resume             skip the scripts that an earlier run has finished
     python -m benchmarks --only fold explain  only these
     python -m benchmarks --quick              a small part of each, printed but not written, to see that they run

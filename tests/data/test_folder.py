@@ -224,7 +224,7 @@ def test_a_class_with_one_image_keeps_it_for_training(tmp_path):
     [
         ({"1.png": encode(COLOR)}, "with 0 of them"),
         ({"a/1.png": encode(COLOR)}, "with 1 of them"),
-        ({"a/1.png": encode(COLOR), "b/.hidden": b""}, r"empty folders:\n.*/b\n"),
+        ({"a/1.png": encode(COLOR), "b/.hidden": b""}, r"empty folders:\n.*/b\.\n"),
         ({"train/a/1.png": encode(COLOR), "val/a/1.png": encode(COLOR)}, "train' with 1 of them"),
         ({"x/a/1.png": encode(COLOR), "x/b/1.png": encode(COLOR)}, r"data.load\('.*/x'\)"),
     ],

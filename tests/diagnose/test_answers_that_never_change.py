@@ -8,8 +8,9 @@ import pytest
 from keras import layers, ops
 
 from recipes.diagnose.checks.learning_rate_range_test import _result
+from recipes.diagnose.rules.average_rules import judge_averages
 from recipes.diagnose.rules.curve_rules import Curves
-from recipes.diagnose.rules.diagnose import _averages, judge
+from recipes.diagnose.rules.diagnose import judge
 from recipes.diagnose.rules.label_association import words_agreement
 from recipes.diagnose.rules.lost_signal import lost_signal
 from recipes.diagnose.rules.model_rules import judge_model
@@ -158,7 +159,7 @@ def test_averages_of_a_pretrained_network_were_settled_before(settled, validatio
     record = type("Probed", (), {"step": np.arange(45), "__len__": lambda self: 45})()
     loss = np.geomspace(0.6, 0.004, 5)
     curves = Curves({"loss": loss, "val_loss": np.append(loss[:4], validation)}, 0.693)
-    found = _averages(curves, record, {"layers": [layer], "steps": 45})
+    found = judge_averages(curves, record, {"layers": [layer], "steps": 45})
     assert [finding.severity for finding in found] == ([told] if told else [])
 
 
