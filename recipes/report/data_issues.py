@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from recipes.report.summary import Leaks
 
 _MOST_LOOKED_AT = 2000  # images of each part, for copies and faults
 _PARTS = {"train": "training", "validation": "validation"}
+_KINDS = {"mislabelled": "probably mislabelled"}
 _SECONDS = 20.0  # for reading the images that are shown
 
 
@@ -80,8 +82,9 @@ def data_issues(
         "faults": _of_faults(faults, pictures, count, name),
         "leaks": _leaks(twice, validation),
         "limit": _MOST_LOOKED_AT,
-        "run": repr(str(folder)) if (folder := (run.settings or {}).get("run_dir")) else "run",
-        "without": _without(run.settings or {}) if doubtful and len(doubtful.mislabelled) else "",
+        "doubted": len(doubtful.mislabelled) if doubtful else 0,
+        "tables": _tables(run.settings or {}, doubtful is not None, validation is not None),
+        "without": _without(run.settings or {}) if doubtful and len(doubtful.mislabelled) else None,
     }
 
 
@@ -99,25 +102,62 @@ def copies_in(
     return _attempt(lambda: near_duplicates(_some(train), _some(validation), files=files))
 
 
+def _tables(settings, labels, validation):
+    """Code that writes all that was found into files."""
+    parts = "train, validation" if validation else "train"
+    lines = ["import recipes", "from recipes import diagnose", _load(settings)]
+    lines += [f'diagnose.label_issues({_of_run(settings)}).to_csv("labels.csv")'] if labels else []
+    lines += [f'diagnose.near_duplicates({parts}).to_csv("copies.csv")']
+    return "\n".join([*lines, 'diagnose.image_issues(train).to_csv("images.csv")'])
+
+
 def _without(settings):
-    """Code that trains without the mislabelled examples of a run."""
-    of_run = repr(str(settings["run_dir"])) if settings.get("run_dir") else "run"
-    lines = ["import recipes", f"issues = recipes.diagnose.label_issues({of_run})"]
-    if settings.get("data") and (settings.get("train_data") or {}).get("kind") == "files":
-        how = [repr(str(settings["data"]))]
-        how += [f"image_size={tuple(settings['image_shape'][:2])}"] if settings.get("image_shape") else []
-        how += [f"fit={settings['fit']!r}"] if settings.get("fit") not in (None, "crop") else []
-        how += [f"seed={settings['seed']}"] if settings.get("command") and settings.get("seed") else []
-        lines.append(f"train, validation, info = recipes.data.load({', '.join(how)})  # as for this run")
-        given = "train, validation, info=info"
-    else:
-        lines.append("# train, validation: the data of this run, in the same order")
-        given = "train, validation"
-    lines += [
-        "# model: a new one, built as for this run",
+    """How to train without the mislabelled examples of a run: `{"said": words, "code": lines}`."""
+    if settings.get("command"):
+        words = shlex.split(settings["command"])
+        words = [word for word in words if word not in ("--resume", "--force")]
+        if "--out" in words[:-1]:
+            words[words.index("--out") + 1] += "_2"
+        return {
+            "said": "delete or move the photos that are in the wrong folder, and type",
+            "code": shlex.join(words),
+        }
+    how = {name: settings[name] for name in ("epochs", "batch_size") if isinstance(settings.get(name), int)}
+    if isinstance(settings.get("learning_rate"), float):
+        how["learning_rate"] = settings["learning_rate"]
+    given = "train, validation, info=info" if _is_loaded(settings) else "train, validation"
+    given += "".join(f", {name}={value!r}" for name, value in how.items())
+    lines = [
+        "import recipes",
+        _load(settings),
+        f"issues = recipes.diagnose.label_issues({_of_run(settings)})",
+        "# model: a new one, built and compiled as for this run; give what else you gave to recipes.train",
         f"better = recipes.train(model, {given}, drop=issues)",
     ]
-    return "\n".join(lines)
+    return {"said": "", "code": "\n".join(lines)}
+
+
+def _of_run(settings):
+    return repr(str(settings["run_dir"])) if settings.get("run_dir") else "run"
+
+
+def _is_loaded(settings):
+    return settings.get("data") and (settings.get("train_data") or {}).get("kind") == "files"
+
+
+def _load(settings):
+    """The line that reads the data of a run as it did."""
+    if not _is_loaded(settings):
+        return "# train, validation: the data of this run, in the same order"
+    how = [repr(str(settings["data"]))]
+    how += [f"image_size={tuple(settings['image_shape'][:2])}"] if settings.get("image_shape") else []
+    how += [f"fit={settings['fit']!r}"] if settings.get("fit") not in (None, "crop") else []
+    words = shlex.split(settings.get("command") or "")
+    how += [f"labels={words[words.index('--labels') + 1]!r}"] if "--labels" in words[:-1] else []
+    how += ['on_error="skip"'] if "--skip-bad" in words else []
+    how += [f"seed={settings['seed']}"] if words and settings.get("seed") else []
+    more = "as for this run" if words else "and validation= and seed=, where you gave them"
+    return f"train, validation, info = recipes.data.load({', '.join(how)})  # {more}"
 
 
 def _leaks(twice, validation):
@@ -217,7 +257,7 @@ def _of_labels(found: LabelIssues | None, pictures, count, name):
             {
                 "pictures": [_shown(pictures, "train", issue.number, alt)],
                 "caption": f"{name('train', issue.number) or issue.number}: given {given}, suggested {suggested}",
-                "reason": f"{issue.kind}; {issue.reason}",
+                "reason": f"{_KINDS.get(issue.kind, issue.kind)}; {issue.reason}",
             }
         )
     rates = [

@@ -86,13 +86,22 @@ def figures_of(run: Any, seen: Predictions | None) -> dict[str, dict[str, Any]]:
                 del made[key]
         for key in set(made) & _INSIDE:
             made[key]["read"] += _probed(run)
-    if "update_ratios" in made and _decays_by_depth(run.record):
-        made["update_ratios"]["read"] += _READ_OF_LAYERWISE
-    if "update_ratios" in made and ((run.settings or {}).get("compiled") or {}).get("class") == "MuonSGD":
-        made["update_ratios"]["read"] += _READ_OF_MUON
+    if "update_ratios" in made:
+        made["update_ratios"]["read"] = made["update_ratios"]["read"].replace(
+            _READ["update_ratios"], read_ratios(run)
+        )
     if seen is not None and len(seen.labels) >= 50:
         _add_reliability(made, seen)
     return made
+
+
+def read_ratios(run: Any) -> str:
+    """How to read the update ratios of this run: with its optimizer, and with the factors of its layers."""
+    if run.record is None:
+        return ""
+    by_depth = _READ_OF_LAYERWISE if _decays_by_depth(run.record) else ""
+    muon = ((run.settings or {}).get("compiled") or {}).get("class") == "MuonSGD"
+    return _READ["update_ratios"] + by_depth + (_READ_OF_MUON if muon else "")
 
 
 def too_few_looks(run: Any) -> str:

@@ -39,11 +39,13 @@ def verdict(
     seen: Predictions | None = None,
     names: Any = None,
     leaks: Leaks | tuple[int, int] | None = None,
+    doubted: int = 0,
 ) -> dict[str, str]:
-    """`{"kind": "ok", "warning" or "error", "text": one sentence}`: the worst that was found.
+    """`{"kind": "ok", "warning" or "error", "text": a sentence or two}`: the worst that was found.
 
     The model's answers on held-out data, `seen`, are compared with always answering the most frequent class there.
     `leaks` is `(copies, examples)`: how many validation examples are in the training data too, and how many there are.
+    `doubted` is the number of training labels that are probably wrong.
     """
     counts = {
         severity: sum(f.severity == severity for f in run.findings) for severity in ("error", "warning")
@@ -70,10 +72,22 @@ def verdict(
         # A check that did not run has not passed.
         names = ", ".join(skipped)
         text = f"Nothing wrong was found by the checks that ran. Not checked, for lack of time: {names}."
-        return {"kind": "warning", "text": text}
+        return {"kind": "warning", "text": text + _doubts(doubted)}
     if run.record is None and not _current(run):
-        return {"kind": "ok", "text": "No findings. Nothing looked inside the training steps."}
+        return {
+            "kind": "ok",
+            "text": "No findings. Nothing looked inside the training steps." + _doubts(doubted),
+        }
+    if doubted:
+        return {"kind": "ok", "text": "Nothing wrong was found in the training." + _doubts(doubted)}
     return {"kind": "ok", "text": "Nothing wrong was found."}
+
+
+def _doubts(doubted):
+    if not doubted:
+        return ""
+    labels = "1 label" if doubted == 1 else f"{doubted:,} labels"
+    return f" The network contradicts {labels}: look at the section Labels in doubt."
 
 
 def how_good(run: Any, seen: Predictions | None = None) -> str:
@@ -164,7 +178,14 @@ def what_to_do(
         return "Run the checks that were skipped, then evaluate on examples that were neither trained nor validated on."
     if current:
         return current[0].remedy
-    return "Evaluate it on examples that were neither trained nor validated on, with run.evaluate(test)."
+    settings = run.settings or {}
+    shell = settings.get("command") and settings.get("run_dir")
+    how = (
+        f"{shlex.join(['recipes', 'evaluate', str(settings['run_dir'])])} FOLDER"
+        if shell
+        else "run.evaluate(test)"
+    )
+    return f"Evaluate it on examples that were neither trained nor validated on, with {how}."
 
 
 def check_command(settings: Mapping[str, Any] | None, seconds: int) -> str | None:

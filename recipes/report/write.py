@@ -17,7 +17,7 @@ from recipes.common.optional import optional
 from recipes.common.types import Data
 from recipes.report.data_issues import data_issues
 from recipes.report.example_images import predictions
-from recipes.report.figures import SHOWN_BY, figures_of, too_few_looks
+from recipes.report.figures import SHOWN_BY, figures_of, read_ratios, too_few_looks
 from recipes.report.mask_examples import mask_predictions, painted
 from recipes.report.summary import (
     before_training,
@@ -102,7 +102,7 @@ def write_report(
     context = {
         "title": title or (run.model.name if run.model is not None else "run"),
         "written": time.strftime("%Y-%m-%d %H:%M"),
-        "verdict": verdict(run, seen, class_names, leaks),
+        "verdict": verdict(run, seen, class_names, leaks, issues["doubted"] if issues else 0),
         "summary": [text for text in (how_good(run, seen), what_to_do(run, seen, leaks)) if text],
         "numbers": numbers(run, seen),
         "findings": findings,
@@ -114,6 +114,7 @@ def write_report(
         "tried": list(before_training(run).get("tried", ())),
         "figures": figures,
         "too_few_looks": too_few_looks(run),
+        "read_ratios": read_ratios(run),
         "first_figures": ("curves", "reliability"),  # what goes on in the layers comes last
         "time": time_spent(run, throughput),
         "layers": layers_of(run.record),

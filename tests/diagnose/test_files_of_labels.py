@@ -4,6 +4,7 @@ import csv
 import io
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -116,11 +117,25 @@ def test_the_page_gives_code_that_trains_without_the_wrong_labels(trained, capsy
     assert found["labels"]["rows"][0]["caption"].startswith(short(diagnose.label_issues(run).issues[0].file))
     model = keras.models.clone_model(run.model)
     known = {"model": model, "__builtins__": __builtins__}
-    code = found["without"].replace("drop=issues)", "drop=issues, epochs=1, preflight=False, verbose=2)")
+    code = found["without"]["code"].replace("drop=issues)", "drop=issues, preflight=False, verbose=2)")
+    assert "epochs=6, batch_size=9" in code  # as the run had
     exec(code.replace("image_size=(16, 16)", "image_size=(16, 16), validation=0.1, seed=3"), known)
     wrong = len(known["issues"].mislabelled)
     said = capsys.readouterr().out
     assert f"{info.counts['train'] - wrong} images ({wrong} left out by drop) of 16x16x3" in said
+
+
+def test_the_page_of_a_run_from_the_shell_gives_commands_and_complete_code(trained):
+    run, train, info, _ = trained
+    line = "recipes train 'my photos' --out runs/a --resume"
+    settings = {**run.settings, "command": line, "seed": 3}
+    shell = SimpleNamespace(settings=settings, examples=run.examples, model=run.model, record=None)
+    found = data_issues(shell, train, None, class_names=info.class_names, count=1)
+    assert found["without"]["code"] == "recipes train 'my photos' --out runs/a_2"
+    written = found["tables"].splitlines()
+    assert written[:2] == ["import recipes", "from recipes import diagnose"]
+    assert written[2].startswith("train, validation, info = recipes.data.load(") and "seed=3" in written[2]
+    assert written[-1] == 'diagnose.image_issues(train).to_csv("images.csv")'
 
 
 def doubts(own):

@@ -455,6 +455,14 @@ def test_a_withdrawn_finding_is_told_apart_without_its_advice(tmp_path):
     assert "run.evaluate(test)" in what_to_do(run) and verdict(run)["kind"] == "ok"
 
 
+def test_the_summary_tells_of_labels_in_doubt_in_the_words_of_who_ran_it():
+    run = plain_run()
+    assert "contradicts" not in verdict(run)["text"]
+    assert "The network contradicts 2 labels" in verdict(run, doubted=2)["text"]
+    run.settings = {"command": "recipes train p --out 'runs/a b'", "run_dir": "runs/a b"}
+    assert "with recipes evaluate 'runs/a b' FOLDER" in what_to_do(run)
+
+
 def test_the_summary_names_the_files_of_a_leak(tmp_path):
     leaks = Leaks(5, 15, tuple(f"v{n}.jpg (validation) is a copy of t{n}.jpg (training)" for n in range(5)))
     said = what_to_do(plain_run(), leaks=leaks)
