@@ -104,7 +104,7 @@ def copies_in(
 
 def _tables(settings, labels, validation):
     """Code that writes all that was found into files."""
-    parts = "train, validation" if validation else "train"
+    parts = "train, validation" if validation or _is_loaded(settings) else "train"
     lines = ["import recipes", "from recipes import diagnose", _load(settings)]
     lines += [f'diagnose.label_issues({_of_run(settings)}).to_csv("labels.csv")'] if labels else []
     lines += [f'diagnose.near_duplicates({parts}).to_csv("copies.csv")']
@@ -179,9 +179,13 @@ def _names(files):
 
     def name(part, number):
         known = files.get(part, ())
-        return "/".join(Path(known[number]).parts[-2:]) if number < len(known) else None
+        return _short(known[number]) if number < len(known) else None
 
     return name
+
+
+def _short(file):
+    return "/".join(Path(file).parts[-2:]) if file else None
 
 
 def _has_margins(run):
@@ -252,11 +256,12 @@ def _of_labels(found: LabelIssues | None, pictures, count, name):
     rows = []
     for issue in found.issues[:count]:
         given, suggested = found.name_of(issue.given), found.name_of(issue.suggested)
+        known = name("train", issue.number) or _short(issue.file) or issue.number
         alt = f"Training image {issue.number}, given {given}, suggested {suggested}"
         rows.append(
             {
                 "pictures": [_shown(pictures, "train", issue.number, alt)],
-                "caption": f"{name('train', issue.number) or issue.number}: given {given}, suggested {suggested}",
+                "caption": f"{known}: given {given}, suggested {suggested}",
                 "reason": f"{_KINDS.get(issue.kind, issue.kind)}; {issue.reason}",
             }
         )

@@ -29,8 +29,7 @@ _READ = {
     "the network memorizes the training examples; both still falling means that more epochs would help.",
     "rates": "The rate per step: the climb at the start is the warm-up, the fall after it the decay.",
     "update_ratios": "How far one step moves the weights of a layer, relative to their size. About 0.001 is healthy; a "
-    "layer that stays far above it is changed too fast, one far below hardly learns. The first layer is dark, the last "
-    "one light.",
+    "layer that stays far above it is changed too fast, one far below hardly learns.",
     "gradients": "From the first layer (left) to the last. Lines that fall by many powers of ten toward the first "
     "layers are vanishing gradients; lines that rise there are exploding ones.",
     "units": "Each row is a unit, the most active ones on top; each column is a probe of a few examples, with its step "
@@ -87,9 +86,8 @@ def figures_of(run: Any, seen: Predictions | None) -> dict[str, dict[str, Any]]:
         for key in set(made) & _INSIDE:
             made[key]["read"] += _probed(run)
     if "update_ratios" in made:
-        made["update_ratios"]["read"] = made["update_ratios"]["read"].replace(
-            _READ["update_ratios"], read_ratios(run)
-        )
+        read = f"{read_ratios(run)} The first layer is dark, the last one light."
+        made["update_ratios"]["read"] = made["update_ratios"]["read"].replace(_READ["update_ratios"], read)
     if seen is not None and len(seen.labels) >= 50:
         _add_reliability(made, seen)
     return made
