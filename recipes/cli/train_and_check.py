@@ -148,7 +148,10 @@ def _print_run(options, run, path, info, progress, leaks):
         if not progress.told(finding.wrapped()):
             print(in_shell_lines(finding.wrapped()))
     if not run.findings:
-        print("no findings: nothing wrong was seen in this run by what was looked at")
+        print(
+            "no findings about the training"
+            + (": nothing wrong was seen in it" if not leaks else "; about its data:")
+        )
     before = (run.settings or {}).get("before_training") or {}
     if skipped := before.get("skipped"):
         check = shlex.join(_check_command(options, "--seconds", str(before.get("enough_seconds") or 60)))
