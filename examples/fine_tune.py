@@ -98,7 +98,7 @@ def draw(model, photos, labels, names):
         f"{names[row.argmax()]}, {row.max():.0%}" + ("" if good else f"; is {names[truth]}")
         for row, good, truth in zip(answers, right, labels, strict=True)
     ]
-    colors = np.where(right, "tab:green", "tab:red")
+    colors = ["tab:green" if good else "tab:red" for good in right]
     maps = explain.grad_cam(model, photos)
     return plot.grid(photos, maps=maps, titles=titles, title_colors=colors, columns=4, size=2)
 

@@ -70,7 +70,7 @@ def main():
         + ("" if good else f"; is {info.class_names[truth]}")
         for row, good, truth in zip(answers[unsure], right, labels[unsure], strict=True)
     ]
-    colors = np.where(right, "tab:green", "tab:red")
+    colors = ["tab:green" if good else "tab:red" for good in right]
     maps = explain.grad_cam(run.model, photos[unsure])
     figure = plot.grid(photos[unsure], maps=maps, titles=titles, title_colors=colors, columns=4, size=2)
     figure.savefig(arguments.out / "answers.png", dpi=80)
