@@ -28,6 +28,7 @@ from recipes.common.files import (
     write_json,
     write_text,
 )
+from recipes.common.nearest import did_you_mean, nearest_path
 from recipes.common.types import Data
 from recipes.diagnose.finding import Finding, Findings
 from recipes.diagnose.margins.example_history import ExampleHistory
@@ -288,6 +289,12 @@ class Run:
             DamagedFileError: when a file is not as it was written.
         """
         folder = Path(folder)
+        if not folder.is_dir():
+            near = nearest_path(folder, lambda path: os.path.exists(os.path.join(path, "run.json")))
+            raise ValueError(
+                f"Run.load expects the folder of a finished run. Received {folder}, which is not a folder. Correct the "
+                f"path.{did_you_mean(near)}"
+            )
         missing = [
             name for name in ("model.keras", "history.csv", "run.json") if not (folder / name).exists()
         ]

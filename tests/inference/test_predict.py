@@ -1,6 +1,7 @@
 """A finished run predicts files as it predicted the images it was trained on."""
 
 import json
+import re
 import shutil
 
 import keras
@@ -176,6 +177,12 @@ def test_dictionaries_of_image_and_label_feed_train():
         "verbose": 0,
     }
     assert len(recipes.train(model, dataset, dataset, **options).history["val_loss"]) == 1
+
+
+def test_a_misspelled_folder_of_a_run_is_answered_with_the_nearest(trained):
+    _, folder = trained
+    with pytest.raises(ValueError, match=rf"which is not a folder.*Did you mean '{re.escape(str(folder))}'"):
+        recipes.load_run(f"{folder}s")
 
 
 def test_images_of_another_size_are_refused(trained):
