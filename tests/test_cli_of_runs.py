@@ -211,6 +211,28 @@ def test_a_refused_resume_names_only_what_was_typed_otherwise(trained, tmp_path,
     assert "add --force to your line" in capsys.readouterr().err
 
 
+def test_a_refused_resume_from_another_working_folder_gives_a_line_that_works_there(
+    trained, tmp_path, capsys, monkeypatch
+):
+    photos, folder, _ = trained
+    run = tmp_path / "here" / "run"
+    shutil.copytree(folder, run)
+    facts = json.loads((run / "run.json").read_text())
+    del facts["sha256"]  # it is changed below
+    words = shlex.split(facts["command"])[1:]
+    words[1], words[words.index("--out") + 1] = photos.name, "run"  # as if typed beside both
+    (run / "run.json").write_text(json.dumps({**facts, "command": shlex.join(["recipes", *words])}))
+    monkeypatch.chdir(tmp_path)
+    typed = ["train", str(photos), "--out", "here/run", "--image-size", "8", "--resume"]
+    assert main(typed) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "the data was" not in said
+    (line,) = re.findall("Go on with: (.*--resume)", said)
+    expected = [str(photos) if word == photos.name else word for word in words]
+    expected[expected.index("--out") + 1] = "here/run"
+    assert shlex.split(line) == ["recipes", *expected, "--resume"]
+
+
 def test_what_is_missing_is_answered_with_what_is_near(trained, tmp_path, capsys, monkeypatch):
     photos, folder, _ = trained
     monkeypatch.chdir(folder.parent)

@@ -85,7 +85,7 @@ def predict(options: Namespace) -> int:
     run = load_run(options.folder, options.command)
     say_no_images(options.command, options.images)
     with remarks_on_stderr():
-        predictions = run.predict(options.images, verbose=1)
+        predictions = run.predict(options.images, on_error="skip", verbose=1)
     for skipped in predictions.skipped:
         print(f"recipes predict: left out {in_shell_words(skipped)}", file=sys.stderr)
     if predictions.skipped and not options.skip_bad:

@@ -28,11 +28,24 @@ def began(words: Sequence[str]) -> list[str]:
     return ["recipes", *(word for word in words if word not in ("--resume", "--force"))]
 
 
-def line_of(folder: Path) -> str:
-    """The line that goes on with the run in a folder: the one that began it, or what run.json tells of it."""
+def line_of(folder: Path, data: Sequence[str] = ()) -> str:
+    """The line that goes on with the run in a folder: the one that began it, or what run.json tells of it.
+
+    Args:
+        folder: As it was typed now; a run that was begun from another working folder has another path in its line.
+        data: What that line has as its data, and what stands for it now.
+    """
     facts = facts_of(folder)
     if isinstance(facts.get("command"), str):
-        return f"{facts['command']} --resume"
+        words = shlex.split(facts["command"])
+        if data and data[0] in words:
+            words[words.index(data[0])] = data[1]
+        for place, word in enumerate(words):
+            if word == "--out" and place + 1 < len(words):
+                words[place + 1] = str(folder)
+            elif word.startswith("--out="):
+                words[place] = f"--out={folder}"
+        return shlex.join([*words, "--resume"])
     words = ["recipes", "train", str(facts.get("data") or "DATA"), "--out", str(folder)]
     if facts.get("image_shape"):
         words += ["--image-size", ",".join(map(str, dict.fromkeys(facts["image_shape"][:2])))]
@@ -75,7 +88,7 @@ def refused(
         words: The same as they were typed.
         parser: That of all commands.
     """
-    before, now, named = error.before, error.now, list(error.named)
+    before, now, named, data = error.before, error.now, list(error.named), ()
     typed = before.get("command")
     if isinstance(typed, str):
         try:
@@ -83,9 +96,11 @@ def refused(
         except SystemExit:  # of a version with other options
             then = None
         if then is not None:
-            named = _changes(then, vars(parser.parse_args(list(words)))) or named
+            same = before.get("train_data") is not None and before["train_data"] == now.get("train_data")
+            named = _changes(then, vars(parser.parse_args(list(words))), same) or named
+            data = (then["data"], options.data) if same or _is_same(then["data"], options.data) else ()
     goes_on = before.get("architecture") == now.get("architecture")
-    advice = f"Go on with: {line_of(options.out)}"
+    advice = f"Go on with: {line_of(options.out, data)}"
     if goes_on and not options.force:
         advice += "; or add --force to your line, to go on with the new ones"
     return BadInputError(
@@ -94,13 +109,19 @@ def refused(
     )
 
 
-def _changes(then, now):
+def _is_same(one, other):
+    """Whether two paths of data name one folder: `photos` and `photos/`, or one seen from another working folder."""
+    one, other = (os.path.abspath(str(path)) for path in (one, other))
+    return one == other or os.path.basename(one) == os.path.basename(other) and not os.path.exists(one)
+
+
+def _changes(then, now, same_data):
     changes = []
     for name, value in now.items():
         before = then.get(name)
         fine = name in _FREE or before == value or (name == "epochs" and value >= (before or 0))
-        if name == "data":  # `photos` and `photos/`
-            fine = os.path.abspath(str(before)) == os.path.abspath(value)
+        if name == "data":
+            fine = same_data or _is_same(before, value)
         if not fine:
             word = "the data" if name == "data" else f"--{name.replace('_', '-')}"
             changes.append(f"{word} was {_said(before)}, is {_said(value)}")

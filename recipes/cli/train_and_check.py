@@ -148,15 +148,12 @@ def _print_run(options, run, path, info, progress, leaks):
         if not progress.told(finding.wrapped()):
             print(in_shell_lines(finding.wrapped()))
     if not run.findings:
-        print(
-            "no findings about the training"
-            + (": nothing wrong was seen in it" if not leaks else "; about its data:")
-        )
+        print("no findings about the training: nothing wrong was seen in it by what was looked at")
+    _print_leaks(leaks)
     before = (run.settings or {}).get("before_training") or {}
     if skipped := before.get("skipped"):
         check = shlex.join(_check_command(options, "--seconds", str(before.get("enough_seconds") or 60)))
         print(f"not checked, for lack of time: {', '.join(skipped)}; to check them: {check}")
-    _print_leaks(leaks)
     print(said)
     if guess is not None and guessing:
         print(_said_of_guessing(accuracy, guess[0]))

@@ -6,6 +6,7 @@ import html
 import io
 import os
 import pathlib
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +21,7 @@ from recipes.averaging.views import Views
 from recipes.common.files import json_text
 from recipes.common.input_shapes import check_inputs
 from recipes.common.models import model_input_rank, output_activation, predict_batch
+from recipes.common.validation import is_one_of
 from recipes.data.find_files import find_files, is_path
 from recipes.data.read import why_left_out
 from recipes.evaluate.class_maps import class_maps, gives_class_maps
@@ -200,7 +202,7 @@ def predict(
     thresholds: Any = None,
     views: Views | Callable[[np.ndarray], list[np.ndarray]] | None = None,
     batch_size: int = 64,
-    on_error: Literal["raise", "skip"] = "skip",
+    on_error: Literal["warn", "skip", "raise"] = "warn",
     verbose: "Verbose" = 0,
 ) -> Predictions:
     """Predict the classes of images, read as in training.
@@ -219,17 +221,24 @@ def predict(
         views: `ensemble.flips()`, `shifts(n)`, `ten_crop(...)`, `multi_scale(...)`, or a function `images -> list of
             batches`, such as `lambda x: [x, x[:, :, ::-1]]`: the probabilities of all views are averaged.
         batch_size: Images per batch, >= 1; no more are in memory.
-        on_error: What to do with files that do not decode: "skip" lists them in `.skipped`; a single file that was
-            named raises in any case.
+        on_error: What to do with files that do not decode. "warn" and "skip" leave them out and list them in
+            `.skipped`, "warn" with a warning that names the first ten; "raise" raises, as a single file that was named
+            always does.
         verbose: 1 shows a progress bar for files that take more than one batch.
 
     Returns:
         `Predictions`.
 
     Raises:
-        ValueError: for no images, a file that does not decode, or images of another shape than the model's.
+        ValueError: for no images, a file that does not decode, images of another shape than the model's, or another
+            `on_error`.
         FileNotFoundError: when there is no such file.
     """
+    if not is_one_of(on_error, ("warn", "skip", "raise")):
+        raise ValueError(
+            "recipes.inference.predict expects on_error to be 'warn', 'skip' or 'raise'. Received "
+            f"on_error={on_error!r}. Leave it out for a warning."
+        )
     activation, skipped, names, outputs = output_activation(model), [], [], []
     maps = [] if gives_class_maps(model) else None
     if maps is not None and views is not None:
@@ -261,6 +270,12 @@ def predict(
                 if skipped
                 else ". Check the path or the pattern."
             )
+        )
+    if skipped and on_error == "warn":
+        warnings.warn(
+            f"recipes.inference.predict expects images that decode. Received {_some_of(skipped)}. The answers are "
+            "about the others; .skipped lists what is left out.",
+            stacklevel=3,  # who called Run.predict
         )
     probabilities = np.concatenate(outputs)
     known = class_names if class_names is not None else range(probabilities.shape[1])

@@ -133,7 +133,8 @@ class Run:
         """Predict the classes of images, read, resized and cropped as the run's training images were.
 
         Args:
-            images: A file, a folder, a pattern, a list of these, an array, or a `tf.data.Dataset`.
+            images: A file, a folder, a pattern, a list of these, an array, or a `tf.data.Dataset`. Files that do not
+                decode are left out with a warning, and listed in `.skipped` of the answer.
             **options: Arguments of `recipes.inference.predict`: `views`, `batch_size`, `on_error`.
 
         Returns:

@@ -112,8 +112,15 @@ def test_a_file_that_does_not_decode_stops_nothing(trained, tmp_path):
     run = recipes.load_run(folder)
     (tmp_path / "a.png").write_bytes((photos / "dark" / "1.png").read_bytes())
     (tmp_path / "b.jpg").write_bytes(b"text")
-    predictions = run.predict(tmp_path)
+    with pytest.warns(UserWarning, match=r"Received .*b\.jpg: Unknown image file format") as told:
+        predictions = run.predict(tmp_path)
+    assert told[0].filename == __file__
     assert len(predictions) == 1 and "b.jpg: Unknown image file format" in predictions.skipped[0]
+    assert run.predict(tmp_path, on_error="skip").skipped == predictions.skipped  # a warning were an error
+    with pytest.raises(ValueError, match=r"b\.jpg"):
+        run.predict(tmp_path, on_error="raise")
+    with pytest.raises(ValueError, match="on_error='ignore'"):
+        run.predict(tmp_path, on_error="ignore")
     with pytest.raises(ValueError, match=r"b\.jpg"):
         run.predict(tmp_path / "b.jpg")
 
