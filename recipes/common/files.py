@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
 import secrets
 import socket
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -78,6 +80,22 @@ def _cannot_write(path, error):
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """`write_atomically` for text in UTF-8: `(path, text)`."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def csv_text(rows: Iterable[Sequence[Any]], path: Any = None) -> str:
+    """Rows as CSV text, also written to a file if one is given.
+
+    Args:
+        rows: The names of the columns, and then a row each.
+        path: File to write, in UTF-8, where names of files that are none are kept byte for byte; None only returns
+            the text.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    if path is not None:
+        with open(path, "w", encoding="utf-8", newline="", errors="surrogateescape") as file:
+            file.write(text.getvalue())
+    return text.getvalue()
 
 
 def write_json(path: str | os.PathLike[str], value: Any, *, sealed: bool = False) -> None:

@@ -1,7 +1,6 @@
 """predict: a model's answers to files, folders, arrays and data sets."""
 
 import base64
-import csv
 import html
 import io
 import os
@@ -18,7 +17,7 @@ from PIL import Image
 
 from recipes import data
 from recipes.averaging.views import Views
-from recipes.common.files import json_text
+from recipes.common.files import csv_text, json_text
 from recipes.common.input_shapes import check_inputs
 from recipes.common.models import model_input_rank, output_activation, predict_batch
 from recipes.common.validation import is_one_of
@@ -120,15 +119,11 @@ class Predictions:
 
     def to_csv(self, path: "Path | None" = None) -> str:
         """Columns file, label, confidence and one per class, written to a file if one is given."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["file", "label", "confidence", *self.class_names])
         rows = zip(self.files, self.labels, self.confidence, self.probabilities, strict=True)
-        writer.writerows([file, label, sure, *map(float, row)] for file, label, sure, row in rows)
-        if path is not None:
-            with open(path, "w", encoding="utf-8", newline="", errors="surrogateescape") as file:
-                file.write(text.getvalue())
-        return text.getvalue()
+        names = ["file", "label", "confidence", *self.class_names]
+        return csv_text(
+            [names, *([file, label, sure, *map(float, row)] for file, label, sure, row in rows)], path
+        )
 
     def to_png(self, folder: "Path") -> list[pathlib.Path]:
         """Write each mask as a PNG named after its image; its numbers are the classes, and its palette colors them.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import html
-import io
 import math
 import os
 import re
@@ -22,6 +21,7 @@ from recipes.checkpoints.comparison import architecture, loss_settings, optimize
 from recipes.common.files import (
     check_unpacked_size,
     checksum,
+    csv_text,
     damaged,
     read_json,
     write_atomically,
@@ -376,11 +376,8 @@ def history_of(rows: Sequence[dict[str, float]]) -> dict[str, list[float]]:
 
 def history_table(history: dict[str, list[float]]) -> str:
     """The text of `history.csv`: one row per epoch, one column per metric, `epoch` counted from 1."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["epoch", *history])
-    writer.writerows([epoch, *row] for epoch, row in enumerate(zip(*history.values(), strict=True), start=1))
-    return text.getvalue()
+    rows = enumerate(zip(*history.values(), strict=True), start=1)
+    return csv_text([["epoch", *history], *([epoch, *row] for epoch, row in rows)])
 
 
 def read_history(path: Path) -> dict[str, list[float]]:

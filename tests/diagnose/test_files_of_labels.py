@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -93,6 +94,16 @@ def test_copies_are_named_by_their_files(folder, tmp_path):
     ]
     assert all(str(tmp_path / name) in str(found) for name in ("a/2.png", "b/copy.png"))
     assert found.to_csv().splitlines()[0].endswith("first_file,second_file")
+
+
+def test_names_of_files_that_are_no_text_are_written_byte_for_byte(tmp_path):
+    odd = os.fsdecode(b"dark/\xff.png")
+    pair = diagnose.images.near_duplicates.DuplicatePair(
+        "train", 0, "train", 1, 1.0, None, False, False, first_file=odd, second_file="dark/2.png"
+    )
+    found = SimpleNamespace(pairs=[pair])
+    diagnose.Duplicates.to_csv(found, tmp_path / "copies.csv")
+    assert b"dark/\xff.png,dark/2.png" in (tmp_path / "copies.csv").read_bytes()
 
 
 def test_faulty_images_are_named_by_their_files(tmp_path):

@@ -101,3 +101,16 @@ def test_averages_are_told_early_only_where_the_plan_is_too_short_for_them(momen
     far = so_far({**FLOWERS, "val_loss": [8.0] * 12}, epochs, 12 if epochs < 7 else 7)
     record = [None]
     assert bool(judge_averages(far, record, facts)) == told
+
+
+def test_a_run_of_an_unknown_model_that_ends_early_is_judged_by_its_curves():
+    history = {
+        "loss": [2.3, 1.0, 0.1, 0.01] * 3,
+        "val_loss": [2.3, 2.4, 3.0, 4.0] * 3,
+        "accuracy": [0.1, 0.5, 0.9, 1.0] * 3,
+        "val_accuracy": [0.1] * 12,
+    }
+    whole, ended = Casebook({}), Casebook({})
+    whole.update(history, None, last=True, planned=12, steps=300)
+    ended.update(history, None, last=True, planned=50, steps=300)
+    assert [one.code for one in ended.findings] == [one.code for one in whole.findings] != []

@@ -1,7 +1,5 @@
 """image_issues: find images that are dark, bright, flat, blurred or cut off, and borders that tell the class."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from recipes.common.datasets import comes_in_new_order, files_in_order, pairs_of
+from recipes.common.files import csv_text
 from recipes.diagnose.images.border_probe import BorderProbe, border_features, middle_features
 from recipes.diagnose.images.file_metadata import metadata_features
 from recipes.diagnose.images.stream import gray_levels, image_batches
@@ -97,16 +96,11 @@ class ImageIssues:
 
         The columns are number, kind, value, label, and file where the files are known.
         """
-        text, known = io.StringIO(), any(one.file for one in self.issues)
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["number", "kind", "value", "label", *["file"] * known])
-        writer.writerows(
+        known = any(one.file for one in self.issues)
+        rows = [
             [one.number, one.kind, f"{one.value:.6g}", one.label, *[one.file] * known] for one in self.issues
-        )
-        if path is not None:
-            with open(path, "w", encoding="utf-8", newline="") as file:
-                file.write(text.getvalue())
-        return text.getvalue()
+        ]
+        return csv_text([["number", "kind", "value", "label", *["file"] * known], *rows], path)
 
     def __str__(self) -> str:
         return self.table()

@@ -1,7 +1,5 @@
 """near_duplicates: find copies of images, also compressed, resized, mirrored, cropped, brighter, framed or stamped."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recipes.common.datasets import comes_in_new_order, files_in_order
+from recipes.common.files import csv_text
 from recipes.diagnose.images.small_pictures import (
     MIRROR,
     descriptors,
@@ -152,14 +151,7 @@ class Duplicates:
     def to_csv(self, path: Any = None) -> str:
         """CSV text with one row per pair (the fields of `DuplicatePair`), also written to the file `path` if given."""
         names = list(DuplicatePair.__dataclass_fields__)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([getattr(pair, name) for name in names] for pair in self.pairs)
-        if path is not None:
-            with open(path, "w", encoding="utf-8", newline="") as file:
-                file.write(text.getvalue())
-        return text.getvalue()
+        return csv_text([names, *([getattr(pair, name) for name in names] for pair in self.pairs)], path)
 
     def __str__(self) -> str:
         return self.table()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from recipes.common.files import csv_text
 
 ENOUGH_LOOKS = 3  # times that an example has to be scored before its label is called wrong
 
@@ -147,21 +147,16 @@ class LabelIssues:
         """
         files = self._files(files)
         names = [name for name in LabelIssue.__dataclass_fields__ if name != "file"]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
         more = ["given_name", "suggested_name"] * (self.class_names is not None) + ["file"] * (
             files is not None
         )
-        writer.writerow([*names, *more])
+        rows = [[*names, *more]]
         for issue in self.issues:
             row = [getattr(issue, name) for name in names]
             if self.class_names is not None:
                 row += [self.name_of(issue.given), self.name_of(issue.suggested)]
-            writer.writerow([*row, *([files[issue.number]] if files is not None else [])])
-        if path is not None:
-            with open(path, "w", encoding="utf-8", newline="") as file:
-                file.write(text.getvalue())
-        return text.getvalue()
+            rows.append([*row, *([files[issue.number]] if files is not None else [])])
+        return csv_text(rows, path)
 
     def __str__(self) -> str:
         return self.table()

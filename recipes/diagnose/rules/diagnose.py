@@ -83,7 +83,7 @@ def diagnose(
         from recipes.diagnose.rules.run_facts import describe, idle_averages  # noqa: PLC0415 - needs TensorFlow, which other backends do without
     if facts is None:
         facts = describe(model, train, validation, seconds=seconds) if model is not None else {}
-    if record is not None and model is not None:
+    if facts and record is not None and model is not None:
         facts = {**facts, "idle_averages": idle_averages(model)}
     return arrange(judge(history, record, facts))
 

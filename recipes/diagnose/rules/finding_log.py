@@ -65,7 +65,7 @@ class Casebook:
         epochs = max((len(values) for values in history.values()), default=0) if history else 0
         self._no_score = not any(is_score(name) for name in history or ())
         self._loss = np.asarray((history or {}).get("loss", ()), "float64")
-        if last and planned is not None and epochs < planned:
+        if facts and last and planned is not None and epochs < planned:
             facts = {**facts, "meant_to_be": planned}
         found = judge(history, record, facts, steps=steps, planned=epochs if last else planned)
         self.findings = arrange(found)
