@@ -54,8 +54,8 @@ def judge_record(
 
 
 def _moved(middle, peak):
-    """How far a step moves kernels, in words; only the largest change where most kernels hardly move."""
-    if middle < 1e-4:
+    """How far a step moves kernels, in words; only the largest change where most kernels move as usual, or less."""
+    if middle <= 1e-3:
         return f"A step changes a kernel by up to {part_of(peak, 'its size')}"
     return f"A step changes kernels by {part_of(middle, 'their size')}, at most by {share(peak)}"
 
