@@ -287,7 +287,7 @@ def read_image(
         return read(tf.constant(os.fsencode(name)), *scalars, tf.constant(plan)).numpy()
     except headers.MissingReaderError as error:
         raise ImportError(
-            f"data.read_image expects pillow-heif for HEIC files. Received {name}, and it is not installed. "
+            f"data.read_image expects pillow-heif for HEIC files. Received {name}, and pillow-heif is not installed. "
             "Run: pip install 'keras-recipes[heif]'"
         ) from error
     except (headers.NotAnImageError, tf.errors.OpError) as error:
