@@ -42,7 +42,7 @@ SCRIPTS = {
     "regularizers": ([], ["--parts", "1", "--seeds", "1"]),
     "slow_training": (
         ["--out", "runs/slow_training.jsonl"],
-        "--only float64 --models mlp --healthy 1 --seconds 2".split(),
+        "--only float64 --models mlp --healthy 1 --seconds 2 --out runs/slow_training-quick.jsonl".split(),
     ),
     "strangers": (["--sample", "1"], ["--quick"]),
     "start_up": ([], "--networks mlp --rounds 1".split()),

@@ -298,6 +298,8 @@ def main():
     if options.quick:
         options.count, options.epochs, options.rounds = 300, 3, 1
     held = []
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
     if options.out is not None and options.out.exists():
         held = [json.loads(line) for line in options.out.read_text().splitlines()]
     options.done = lambda key: any(all(one.get(name) == value for name, value in key.items()) for one in held)

@@ -60,6 +60,8 @@ def said_ratio(found, finding):
 
 def main():
     arguments = _options()
+    if arguments.out is not None:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
     rows = _read(arguments.out)
     until = time.monotonic() + 60 * arguments.minutes
     for case in _cases(arguments):
