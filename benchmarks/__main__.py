@@ -71,13 +71,14 @@ def main():
             continue
         print(f"== {name}", flush=True)
         whole, quick = SCRIPTS[name]
-        start = time.monotonic()
+        start, commit = time.monotonic(), commit_of()
         tables = tables_of(run(name, quick if arguments.quick else whole))
         if not tables:
             failed.append(name)
         elif not arguments.quick:
             PAGE.write_text(replace(PAGE.read_text(), name, tables), encoding="utf-8")
-            done[name] = finished(time.monotonic() - start)
+            minutes = round((time.monotonic() - start) / 60, 1)
+            done[name] = {"date": time.strftime("%Y-%m-%d %H:%M"), "minutes": minutes, "commit": commit}
             DONE.parent.mkdir(exist_ok=True)
             DONE.write_text(json.dumps(done, indent=1), encoding="utf-8")
     if failed:
@@ -98,15 +99,17 @@ def run(name, arguments):
     return "".join(lines) if process.returncode == 0 else ""
 
 
-def finished(seconds):
-    """When a script finished, how long it took, and which commit it measured."""
-    commit = subprocess.run(
-        ["git", "-C", str(HERE), "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    return {"date": time.strftime("%Y-%m-%d %H:%M"), "minutes": round(seconds / 60, 1), "commit": commit}
+def commit_of():
+    """The commit that is measured, with "-dirty" where other files than the page of tables differ from it."""
+
+    def git(*words):
+        command = ["git", "-C", str(HERE), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    others = git(
+        "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)docs/benchmarks.md"
+    )
+    return git("describe", "--always") + ("-dirty" if others else "")
 
 
 def tables_of(output):

@@ -301,7 +301,7 @@ PLANTED = (
     *(decoded_every_epoch, keras_layer_in_map, xla, without_xla),
 )
 # Whether these are causes depends on the processor: the repaired program shows it.
-BY_PROCESSOR = ("xla", "without_xla")
+BY_PROCESSOR = ("xla", "without_xla", "no_prefetch")
 CODE_OF = {"without_xla": "xla"}  # if the code differs from the name of the cause
 # With one processor, reading in parallel with the step, or in several calls, gains nothing.
 NEED_TWO_PROCESSORS = ("no_prefetch", "serial_map")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -99,9 +100,30 @@ def test_a_stopped_run_goes_on_behind_what_is_done(tmp_path, monkeypatch):
     benchmarks.main()
     assert ran == ["fold", "augment", "augment"]
     assert page.read_text().count("| a |") == 2
+    assert json.loads((tmp_path / "runs/benchmarks.json").read_text())["fold"].keys() == {
+        "date",
+        "minutes",
+        "commit",
+    }
     monkeypatch.setattr(sys, "argv", command)  # without --resume, all scripts run again
     benchmarks.main()
     assert ran[3:] == ["fold", "augment"]
+
+
+def test_the_commit_is_told_and_whether_other_files_than_the_page_differ_from_it(tmp_path, monkeypatch):
+    git = lambda *words: subprocess.run(["git", "-C", tmp_path, *words], check=True, capture_output=True)  # noqa: E731
+    git("init", "-q")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "benchmarks").mkdir()
+    for name in ("docs/benchmarks.md", "benchmarks/fold.py"):
+        (tmp_path / name).write_text("a")
+    git("add", ".")
+    git("-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "a")
+    monkeypatch.setattr(benchmarks, "HERE", tmp_path / "benchmarks")
+    (tmp_path / "docs/benchmarks.md").write_text("b")
+    assert re.fullmatch("[0-9a-f]{7,}", benchmarks.commit_of())
+    (tmp_path / "benchmarks/fold.py").write_text("b")
+    assert re.fullmatch("[0-9a-f]{7,}-dirty", benchmarks.commit_of())
 
 
 def test_a_script_that_breaks_down_gives_nothing(tmp_path, monkeypatch):
