@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import math
 import os
 import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,13 +18,13 @@ from recipes.checkpoints.comparison import architecture, loss_settings, optimize
 from recipes.common.files import (
     check_unpacked_size,
     checksum,
-    csv_text,
     damaged,
     read_json,
     write_atomically,
     write_json,
     write_text,
 )
+from recipes.common.history_table import history_table, read_history
 from recipes.common.nearest import did_you_mean, nearest_path
 from recipes.common.types import Data
 from recipes.diagnose.finding import Finding, Findings
@@ -366,37 +363,6 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         ValueError: as `Run.load`.
     """
     return Run.load(folder)
-
-
-def history_of(rows: Sequence[dict[str, float]]) -> dict[str, list[float]]:
-    """Turn one dict of logs per epoch into a dict of lists of one length; what an epoch did not log is NaN."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return {name: [float(row.get(name, math.nan)) for row in rows] for name in names}
-
-
-def history_table(history: dict[str, list[float]]) -> str:
-    """The text of `history.csv`: one row per epoch, one column per metric, `epoch` counted from 1."""
-    rows = enumerate(zip(*history.values(), strict=True), start=1)
-    return csv_text([["epoch", *history], *([epoch, *row] for epoch, row in rows)])
-
-
-def read_history(path: Path) -> dict[str, list[float]]:
-    """Read the text of `history_table` back into a dict of lists.
-
-    Raises:
-        DamagedFileError: when the file is not such a table.
-    """
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            table = csv.DictReader(file)
-            rows, columns = list(table), table.fieldnames or []
-            if "epoch" not in columns:
-                raise ValueError("it has no column epoch")
-            names = [name for name in columns if name != "epoch"]
-            return {name: [float(row[name]) for row in rows] for name in names}
-    except (csv.Error, OSError, TypeError, ValueError) as error:
-        remedy = "Put a copy of the file back, or train again in a new run_dir."
-        raise damaged(path, "one row of numbers per epoch", str(error), remedy) from error
 
 
 def describe(

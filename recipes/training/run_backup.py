@@ -16,11 +16,11 @@ from recipes.checkpoints.backup_timetable import Timetable
 from recipes.checkpoints.callback_state import CallbackStates
 from recipes.checkpoints.kept_backups import Keep, KeptBackups
 from recipes.common.files import checksum, write_text
+from recipes.common.history_table import history_of, history_table
 from recipes.common.optimizers import accumulation
 from recipes.common.processes import process_count
 from recipes.optimizers import for_any_keras
 from recipes.training.interruption import EXIT_SIGTERM, BackgroundWriter, Termination
-from recipes.training.run import history_of, history_table
 from recipes.training.run_folder import RunFolder
 from recipes.training.settings import Settings
 

@@ -12,6 +12,7 @@ from recipes.callbacks.monitor import Monitor
 from recipes.checkpoints.backup_file import read_backup, restore_variables
 from recipes.checkpoints.comparison import architecture, differences
 from recipes.common.datasets import pairs_of
+from recipes.common.history_table import history_of
 from recipes.common.memory import forget_train_functions
 from recipes.common.models import build_for_training, build_metrics
 from recipes.common.optimizers import rate_of, rates_of
@@ -36,7 +37,7 @@ from recipes.training.epoch_stream import blank_batch
 from recipes.training.interruption import SkippingCallbackList
 from recipes.training.longer_runs import go_on_longer
 from recipes.training.mended_labels import mended
-from recipes.training.run import Run, check_checksums, describe, history_of
+from recipes.training.run import Run, check_checksums, describe
 from recipes.training.run_backup import Progress, RunBackup
 from recipes.training.run_folder import FORMAT, open_folder
 from recipes.training.settings import (

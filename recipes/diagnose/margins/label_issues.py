@@ -11,13 +11,16 @@ import keras
 import numpy as np
 
 from recipes.common.datasets import files_of
+from recipes.common.history_table import read_history
 from recipes.common.types import Data
 from recipes.diagnose.margins.doubtful_labels import ENOUGH_LOOKS, LabelIssue, LabelIssues
 from recipes.diagnose.margins.example_history import ExampleHistory
 from recipes.diagnose.margins.mixture import chance_of_wrong, fit_label_mixture
 from recipes.diagnose.margins.trained_copy import history_of_copy
+from recipes.diagnose.rules.curve_rules import ACCURACIES
 
 _LEARNED, _NEARLY_ALL = 0.4, 0.9  # least kappa, or least accuracy, for labels to be judged
+_READS = 0.5  # least kappa on held-out examples, where they are known
 _SURE = 0.75  # a label is called wrong where the probability of an error is larger
 _MOST = 2**17  # probabilities that are processed together
 _SUPPOSED = 0.03  # share of wrong labels that is assumed at least, to rank all examples
@@ -44,6 +47,8 @@ def label_issues(
     below 0, or near 0 if they were forgotten twice or more (Toneva et al. 2019).
 
     No label is called wrong where the network has learned little, or in a class that is mostly predicted as another.
+    Of a run with validation, the network must also read held-out examples well (Cohen's kappa of 0.5 or more in the
+    best epoch): one that has learned the training examples by heart contradicts the hard ones among them.
     The noise rates between classes are sums of the probabilities of an error, as confident learning counts confident
     examples (Northcutt et al. 2021, section 3.1).
 
@@ -89,8 +94,32 @@ def label_issues(
             "epoch. Train longer; ten epochs tell a lot."
         )
     return judge_labels(
-        history, class_names if class_names is not None else names, _files_there(history, source, data)
+        history,
+        class_names if class_names is not None else names,
+        _files_there(history, source, data),
+        _held_out_kappa(history, source),
     )
+
+
+def _held_out_kappa(history, source):
+    """Cohen's kappa in the epoch of a run that was best on held-out examples; NaN where nothing says how good it was.
+
+    A history holds only the accuracy, so labels and predictions count as if they had the classes of the training.
+    """
+    logs = getattr(source, "history", None)
+    if isinstance(source, (str, os.PathLike)) and (Path(source) / "history.csv").exists():
+        logs = read_history(Path(source) / "history.csv")
+    values = (
+        next((logs[f"val_{name}"] for name in ACCURACIES if f"val_{name}" in logs), ())
+        if isinstance(logs, dict)
+        else ()
+    )
+    values = np.asarray(values, "float64")
+    if not np.isfinite(values).any():
+        return float("nan")
+    labels = history.labels[history.labels >= 0]
+    shares = np.bincount(labels, minlength=history.classes) / len(labels)
+    return _kappa(float(np.nanmax(values)), float(shares @ shares))
 
 
 def _files_there(history, source, data):
@@ -147,7 +176,10 @@ _WITHOUT = (
 
 
 def judge_labels(
-    history: ExampleHistory, class_names: Sequence[str] | None = None, files: Sequence[str] | None = None
+    history: ExampleHistory,
+    class_names: Sequence[str] | None = None,
+    files: Sequence[str] | None = None,
+    held_out: float = float("nan"),
 ) -> LabelIssues:
     """Find the label issues in the history of a training, by the rules that `label_issues` describes.
 
@@ -155,12 +187,14 @@ def judge_labels(
         history: The predictions that were added in the course of a training.
         class_names: Names of the classes, or None.
         files: Path of each example, or None.
+        held_out: Cohen's kappa of the network on held-out examples; NaN where it is not known.
     """
     margins, given = history.margins, history.labels
     known = np.isfinite(margins) & (given >= 0)
     chance, scores, suggested, certainty = _judged(history, np.flatnonzero(known))
     enough = history.times >= ENOUGH_LOOKS
-    wrong = known & (chance > _SURE) & (margins < history.threshold) & enough
+    reads = not held_out < _READS  # NaN: not known
+    wrong = known & (chance > _SURE) & (margins < history.threshold) & enough & reads
     near = np.nanmedian(margins) / 4 if known.any() else 0.0
     doubt = known & ~wrong & ((margins < 0) | ((history.forgotten >= 2) & (margins < near)))
     issues = [
@@ -182,7 +216,9 @@ def judge_labels(
     noise = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names = None if class_names is None else tuple(map(str, class_names))
     agreement, learned = _agreement(history, np.flatnonzero(known))
-    return LabelIssues(issues, scores, noise, history.times.copy(), names, agreement, learned, files)
+    return LabelIssues(
+        issues, scores, noise, history.times.copy(), names, agreement, learned and reads, files, held_out
+    )
 
 
 def _agreement(history, rows):
@@ -192,9 +228,14 @@ def _agreement(history, rows):
     labels = history.labels[rows]
     answers = np.where(history.margins[rows] > 0, labels, history.rivals[0][rows])
     given, answered = (np.bincount(row, minlength=history.classes) / len(rows) for row in (labels, answers))
-    chance, same = float(given @ answered), float((labels == answers).mean())
-    kappa = (same - chance) / (1 - chance) if chance < 1 else 0.0
+    same = float((labels == answers).mean())
+    kappa = _kappa(same, float(given @ answered))
     return kappa, kappa >= _LEARNED or same >= _NEARLY_ALL
+
+
+def _kappa(same, chance):
+    """Cohen's kappa of a share of equal answers, and of the share that would be equal by chance."""
+    return (same - chance) / (1 - chance) if chance < 1 else 0.0
 
 
 def _judged(history, rows):
