@@ -6,9 +6,9 @@
 
 Every variant is a tf.data pipeline, read through one iterator after a warm-up. The variants take turns, window by
 window, so that other load on the machine affects all alike. The cost of a window is the CPU time of this process until
-the buffers of its pipeline are full again. The figures are medians over the windows: images per CPU-second, the ratio
-of ours to theirs, and images per second of wall time. For the table of single operations, everything runs in one
-thread without prefetching, uint8 in and uint8 out; it shows the best window, in microseconds of CPU per image.
+the buffers of its pipeline are full again. The figures are medians over the windows: images per CPU-second, and the
+ratio of ours to theirs. For the table of single operations, everything runs in one thread without prefetching, uint8 in
+and uint8 out; it shows the best window, in microseconds of CPU per image.
 """
 
 import argparse
@@ -69,14 +69,13 @@ def table(title, batch, variants, arguments):
         for reader in readers.values():
             reader.window()
     ours = next(iter(readers.values())).per_cpu_second
-    heading("", "images/CPU-s", "ours/this", "images/s", "first batch, s", title=title)
+    heading("", "images/CPU-s", "ours/this", "first batch, s", title=title)
     for name, reader in readers.items():
         ratio = ours / reader.per_cpu_second
         row(
             name,
             f"{reader.per_cpu_second:,.0f}",
             f"{ratio:.2f}",
-            f"{reader.per_second:,.0f}",
             f"{reader.first:.2f}",
         )
 
@@ -99,21 +98,15 @@ class Reader:
         settle()
 
     def window(self):
-        cpu, wall = time.process_time(), time.perf_counter()
+        cpu = time.process_time()
         for _ in range(self.count):
             next(self.iterator)
-        wall = time.perf_counter() - wall
         settle()
-        images = self.count * self.batch
-        self.windows.append((images / (time.process_time() - cpu), images / wall))
+        self.windows.append(self.count * self.batch / (time.process_time() - cpu))
 
     @property
     def per_cpu_second(self):
-        return np.median([one for one, _ in self.windows])
-
-    @property
-    def per_second(self):
-        return np.median([one for _, one in self.windows])
+        return np.median(self.windows)
 
 
 def settle():

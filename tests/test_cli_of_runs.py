@@ -316,6 +316,7 @@ def test_messages_speak_the_words_of_the_shell():
         ),
         ("data.load expects image_size=64 for photos of several sizes.", "--image-size 64"),
         ("or type on_error='skip'", "--skip-bad"),
+        ("Stop at the best epoch\n  (early_stopping=5), augment", "(--epochs), augment"),
         ("resume=True expects the arguments of the run.", "--resume expects"),
         ("labels=r'(x)', a function of the path, or a regular expression such as", "'(x)' or a regular"),
         (

@@ -56,11 +56,11 @@ def standard(
 
     `recipes.train` has the same default. The figures below are changes of the error in percentage points against no
     augmentation (`benchmarks/policies.py`, tables in docs/benchmarks.md; 2000 images, equal CPU time, five seeds). On
-    MNIST's digits light gave -0.5 +- 0.4 and -0.8 +- 0.3 in two studies, medium -1.2 +- 0.3 and -0.7 +- 0.1. On
-    Fashion-MNIST, after 18 epochs, both are worse than none: light +1.9 +- 0.4 and +2.2 +- 0.1, medium +1.6 +- 0.3 and
-    +3.2 +- 0.6; after 55 epochs they are not, -0.3 +- 0.3 and -0.4 +- 0.2. On CIFAR-10 and on digits of 8 pixels
-    neither differs from none. No table is clearly in favor of more than "light", so that is the default.
-    TrivialAugment, AutoAugment and mixing brought no gain in such short runs.
+    MNIST's digits light gave -0.7 +- 0.3 and medium -0.9 +- 0.3. On Fashion-MNIST, after 18 epochs, both are worse than
+    none: light +2.0 +- 0.2, medium +2.7 +- 0.3; after 55 epochs light is not (-0.1 +- 0.2), and medium hardly is (+0.6
+    +- 0.3). In earlier studies neither differed from none on CIFAR-10 and on digits of 8 pixels. No table is clearly in
+    favor of more than "light", so that is the default. TrivialAugment and AutoAugment brought no gain in such short
+    runs.
 
     Args:
         shape: `(height, width, channels)` of one image.

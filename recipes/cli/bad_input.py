@@ -116,6 +116,7 @@ _WORDS = (
     (r"info\.skipped lists all", "in all"),
     (r" Run\.load expects", " expects"),
     (r"epochs=(\d+)", r"--epochs \1"),
+    (r"\(early_stopping=\d+\)", "(--epochs)"),
     (r"recipes\.diagnose\.learning_rate_range_test(?!\()", "recipes check"),
     (r"\bdata\.load\((['\"])([^'\")]*)\1\)", r"\2"),
     (r"^((recipes|data|Run|evaluate)(\.\w+)*|export) (keeps|expects)", r"\4"),

@@ -122,6 +122,24 @@ def test_labels_are_not_suspected_where_steps_threw_the_loss_far_up(last, told):
     assert bool(shuffled_labels({"data": {"train": data}}, run)) == told
 
 
+@pytest.mark.parametrize(("examples", "told"), [(135, False), (2000, True)])
+def test_labels_of_a_few_photos_that_look_no_more_alike_by_class_are_not_suspected(examples, told):
+    # Ants and bees, 64 pixels, from scratch: right labels, and 15 photos to validate.
+    error = (0.25 / examples) ** 0.5
+    data = {
+        "neighbor_agreement": 0.54 if examples < 200 else 0.51,
+        "neighbor_chance": 0.5,
+        "neighbor_error": error,
+    }
+    loss, validation = (
+        [1.34, 1.0, 0.56, 0.62, 0.53, 0.53, 0.49, 0.46],
+        [0.77, 1.93, 9.3, 1.43, 1.81, 1.05, 1.04, 1.04],
+    )
+    run = curves(loss, validation=validation, initial=0.7, steps=72)
+    found = shuffled_labels({"data": {"train": {**data, "examples": examples}}}, run)
+    assert codes(found) == ["labels_shuffled"] * told
+
+
 @pytest.mark.parametrize(
     ("initializer", "told"), [("orthogonal", False), ("random_normal", False), (6.0, True)]
 )

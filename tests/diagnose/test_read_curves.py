@@ -60,6 +60,12 @@ def test_a_loss_that_has_nearly_ended_its_fall_is_not_still_falling():
     assert "still_falling" in codes({"loss": [0.68, 0.6, 0.52, 0.44, 0.36]}, initial=0.693)
 
 
+@pytest.mark.parametrize(("accuracy", "told"), [(1.0, False), (0.9, True)])
+def test_a_loss_that_only_makes_right_answers_surer_is_not_still_falling(accuracy, told):
+    history = {"loss": [0.68, 0.3, 0.15, 0.11, 0.07], "accuracy": [0.6, 0.7, 0.8, 0.85, accuracy]}
+    assert ("still_falling" in codes(history, initial=0.693)) == told
+
+
 def test_a_plateau_before_the_drop_is_told_from_a_curve_that_just_bends():
     late = [2.3] * 5 + list(2.3 * np.exp(-np.arange(1, 8) / 2))
     assert codes({"loss": late})["plateau_then_drop"].epoch == 6

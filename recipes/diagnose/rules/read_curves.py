@@ -10,6 +10,8 @@ from recipes.diagnose.rules.gap_rules import judge_gap
 from recipes.diagnose.rules.metric_rules import against_metric, without_floor
 from recipes.diagnose.rules.words import part_of
 
+_ALL_RIGHT = 0.99  # training accuracy that leaves nothing to learn
+
 
 def read_curves(
     history: object, *, initial: float | None = None, chance: float | None = None
@@ -229,8 +231,10 @@ def _falling(curves):
                 "data).plot() shows how much the model bears.",
             )
     fall = min(-slope(last), float(loss[-2] - loss[-1]))  # a curve that flattens is about to stop falling
+    # Where all training answers are right, a loss that falls only makes them surer.
+    done = curves.accuracy is not None and curves.accuracy[-1] > _ALL_RIGHT
     # A share of the gain so far: a share of the loss itself means nothing near 0 or below.
-    if gained > 0 and fall > 0.03 * gained:
+    if gained > 0 and fall > 0.03 * gained and not done:
         return _found(
             "still_falling",
             "info",

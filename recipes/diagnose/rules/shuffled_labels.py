@@ -8,6 +8,7 @@ from recipes.diagnose.finding import Finding
 from recipes.diagnose.rules.remedies import look
 
 _FEWEST, _SURE = 100, 8.0  # examples; standard errors above chance
+_LITTLE = 0.1  # of neighbors, above chance: photos of cats and dogs that look alike share their class hardly more often
 _THROWN = 3.0  # times the loss of the best constant prediction
 _FEWEST_STEPS = 30  # steps; fewer do not show that nothing was learned
 
@@ -28,7 +29,7 @@ def shuffled_labels(facts: dict, curves: Any) -> list[Finding]:
         return []
     if curves.epochs < 2 or (curves.steps or _FEWEST_STEPS) < _FEWEST_STEPS:
         return []
-    if curves.better_than_nothing and not curves.memorized:
+    if _undecided(data) or (curves.better_than_nothing and not curves.memorized):
         return []
     if curves.initial is not None and curves.loss[-1] > _THROWN * curves.initial > 0:
         return []  # steps that are too long threw the loss up, which says nothing about labels
@@ -119,6 +120,14 @@ def _by_heart_alone(facts, data):
     if compared or facts.get("few_batches") != "learned":
         return None
     return "The model learned a few batches by heart before training"
+
+
+def _undecided(data):
+    """Whether so few examples were compared that similar inputs may share their labels more often than by chance."""
+    if "neighbor_agreement" not in data:
+        return False
+    most = data["neighbor_agreement"] + 2 * data["neighbor_error"]
+    return most > data["neighbor_chance"] + _LITTLE
 
 
 def _apart(data):
