@@ -62,6 +62,28 @@ def test_a_run_is_evaluated_on_a_folder_as_the_command_does(trained, capsys):
     assert run.evaluate(train.batch(40)).accuracy == run.evaluate(str(photos)).accuracy
 
 
+def test_photos_that_a_run_was_trained_on_are_no_test_and_evaluate_says_so(trained, tmp_path, capsys):
+    photos, folder, _ = trained
+    shutil.copytree(folder, tmp_path / "run")
+    assert main(["evaluate", str(folder), str(photos)]) == 0
+    assert "trained on 36 of these 40 images" in capsys.readouterr().err
+    (tmp_path / "run/examples.npz").unlink()  # as without monitors
+    with pytest.warns(UserWarning, match=r"without examples\.npz"):
+        assert main(["evaluate", str(tmp_path / "run"), str(photos)]) == 0
+    assert "this is the folder that the run was trained on" in capsys.readouterr().err
+    shutil.copytree(photos, tmp_path / "others")
+    assert main(["evaluate", str(folder), str(tmp_path / "others")]) == 0
+    assert "trained on" not in capsys.readouterr().err
+
+
+def test_a_run_is_not_written_among_its_photos(trained, capsys):
+    photos, _, _ = trained
+    before = sorted(photos.rglob("*"))
+    assert main(["train", str(photos), "--out", f"{photos}/", "--epochs", "1"]) == 2
+    assert f"Write --out {photos}_run" in capsys.readouterr().err
+    assert sorted(photos.rglob("*")) == before
+
+
 def test_a_folder_of_some_of_the_classes_is_evaluated(trained, tmp_path, capsys):
     photos, folder, _ = trained
     shutil.copytree(photos / "dark", tmp_path / "some" / "dark")

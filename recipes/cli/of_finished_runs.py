@@ -1,6 +1,7 @@
 """predict, evaluate, export, report and compare: what is done with the folder of a finished run."""
 
 import json
+import os
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -111,6 +112,8 @@ def evaluate(options: Namespace) -> None:
     with remarks_on_stderr():  # remarks of data.load are not results
         examples = _labeled(run, options.folder, options)
         scores = run.evaluate(examples, grad_cam=options.html is not None)
+    if said := _trained_on(run, options.data, examples):
+        print(f"recipes evaluate: {said}", file=sys.stderr)
     if options.html:
         from recipes.common.files import write_text  # noqa: PLC0415 - the command starts without it
 
@@ -122,6 +125,22 @@ def evaluate(options: Namespace) -> None:
             "recipes evaluate: --html PAGE.html shows these photos and what the network looked at",
             file=sys.stderr,
         )
+
+
+def _trained_on(run, folder, examples):
+    """A warning where the run was trained on images that it is now scored on; nothing where it was not."""
+    from recipes.common.datasets import files_of  # noqa: PLC0415 - the command starts without it
+
+    own = {os.path.realpath(file) for file in getattr(run.examples, "files", None) or ()}
+    files = [os.path.realpath(file) for file in files_of(examples)]
+    again = sum(file in own for file in files)
+    lower = "the scores on images that it has not seen will be lower"
+    if again:
+        return f"warning: the run was trained on {again:,} of these {len(files):,} images; {lower}"
+    data = run.settings.get("data")
+    if not own and data and os.path.exists(data) and os.path.realpath(data) == os.path.realpath(folder):
+        return f"warning: this is the folder that the run was trained on; {lower}"
+    return ""
 
 
 def export(options: Namespace) -> int:

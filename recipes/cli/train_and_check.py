@@ -47,6 +47,11 @@ def train(options: Namespace) -> None:
             "expects --resume with --force, which goes on with a run in spite of other arguments. Received --force "
             "alone. Add --resume"
         )
+    if os.path.realpath(options.out) == os.path.realpath(options.data):
+        raise BadInputError(
+            "expects --out to be another folder than that of the images, which keeps only images. Received "
+            f"{options.out} for both. Write --out {options.out}_run"
+        )
     if options.resume and not (options.out / "run.json").exists():
         _say_new_run(options)
     load_keras("recipes train: loading Keras")

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+_FEWEST = 20  # examples in a bin
 _NORMAL_95 = 1.959963984540054  # the two-sided 95 % quantile of the normal distribution
 
 
@@ -58,7 +59,9 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15)
     """Expected calibration error over bins of equal numbers of examples, corrected for its bias.
 
     `sum of n_b / n * |accuracy_b - confidence_b|`. The square of the gap is too large by the variance of a bin's
-    accuracy, which is subtracted before the root is taken.
+    accuracy, which is subtracted before the root is taken. In bins of a few examples that would take nearly everything
+    away, so each bin has 20 or more, and the error is never below that of one bin with all examples, as no finer bins
+    can have a smaller one.
     Source: Naeini et al. 2015, section 3, https://ojs.aaai.org/index.php/AAAI/article/view/9602; bins and correction:
     Kumar et al. 2019, section 5, https://arxiv.org/abs/1909.10155, and Roelofs et al. 2022, section 3,
     https://arxiv.org/abs/2012.08668
@@ -66,7 +69,7 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15)
     Args:
         confidence: Probability of the predicted class, `(n,)`.
         right: Whether that is the true one, bool `(n,)`.
-        bins: Largest number of bins, >= 1.
+        bins: Largest number of bins, >= 1; fewer than 20 examples a bin take fewer bins.
 
     Returns:
         `(error, diagram)`: a number in [0, 1], and float64 `(bins, 3)`: mean confidence, accuracy, examples.
@@ -77,7 +80,9 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15)
     begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
     sizes = np.diff(begins, append=len(ordered))
     rights = np.repeat(np.add.reduceat(rights, begins) / sizes, sizes)
-    edges = np.linspace(0, len(ordered), min(bins, len(ordered)) + 1).round().astype(int)[:-1]
+    edges = (
+        np.linspace(0, len(ordered), min(bins, max(1, len(ordered) // _FEWEST)) + 1).round().astype(int)[:-1]
+    )
     counts = np.diff(edges, append=len(ordered))
     return error_of_bins(np.add.reduceat(ordered, edges), np.add.reduceat(rights, edges), counts)
 
@@ -92,11 +97,16 @@ def error_of_bins(sums: np.ndarray, rights: np.ndarray, counts: np.ndarray) -> t
     """
     kept = counts > 0
     sums, rights, counts = sums[kept], rights[kept], counts[kept]
+    error = (counts * _gaps(sums, rights, counts)).sum() / counts.sum()
+    least = _gaps(sums.sum(), rights.sum(), counts.sum())
+    return float(max(error, least)), np.stack([sums / counts, rights / counts, counts], 1)
+
+
+def _gaps(sums, rights, counts):
+    """Distance of confidence and accuracy, corrected for the variance of the accuracy."""
     confidence, accuracy = sums / counts, rights / counts
     variance = accuracy * (1 - accuracy) / np.maximum(counts - 1, 1)
-    square = np.maximum((confidence - accuracy) ** 2 - variance, 0)
-    error = float((counts * np.sqrt(square)).sum() / counts.sum())
-    return error, np.stack([confidence, accuracy, counts], 1)
+    return np.sqrt(np.maximum((confidence - accuracy) ** 2 - variance, 0))
 
 
 def coverage_curve(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:

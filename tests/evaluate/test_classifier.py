@@ -86,6 +86,17 @@ def test_the_interval_solves_wilsons_equation(right, count):
     assert low - 1e-9 <= share <= high + 1e-9
 
 
+def test_few_examples_of_a_network_that_is_too_sure_do_not_look_calibrated():
+    # Sixty photos at 97 %, of which five are answered wrong: bins of four would take all of it for chance.
+    sure = np.sort(1 - random.exponential(0.03, 60).clip(0, 0.5))
+    labels = np.ones(60, int)
+    labels[[0, 3, 8, 20, 50]] = 0
+    found = evaluate.from_probabilities(labels, sure).ece
+    gap, spread = sure.mean() - 55 / 60, 55 / 60 * 5 / 60 / 59
+    assert gap**2 > spread and found >= np.sqrt(gap**2 - spread) - 1e-9
+    assert found < 2 * gap
+
+
 def test_calibrated_probabilities_have_no_calibration_error():
     confidence = random.uniform(0.5, 1, 200_000)
     labels = (random.random(200_000) < confidence).astype(int)
