@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-_FEWEST = 20  # examples in a bin
+_FEWEST, _CORRECTED = 20, 50  # examples in a bin, and in one whose variance is subtracted
 _NORMAL_95 = 1.959963984540054  # the two-sided 95 % quantile of the normal distribution
 
 
@@ -59,9 +59,9 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15)
     """Expected calibration error over bins of equal numbers of examples, corrected for its bias.
 
     `sum of n_b / n * |accuracy_b - confidence_b|`. The square of the gap is too large by the variance of a bin's
-    accuracy, which is subtracted before the root is taken. In bins of a few examples that would take nearly everything
-    away, so each bin has 20 or more, and the error is never below that of one bin with all examples, as no finer bins
-    can have a smaller one.
+    accuracy, which is subtracted before the root is taken. In bins of fewer than 50 examples that would take nearly
+    everything away, also where a network is far too sure, so there it is not done: of few examples the error is rather
+    too large. Each bin has 20 examples or more.
     Source: Naeini et al. 2015, section 3, https://ojs.aaai.org/index.php/AAAI/article/view/9602; bins and correction:
     Kumar et al. 2019, section 5, https://arxiv.org/abs/1909.10155, and Roelofs et al. 2022, section 3,
     https://arxiv.org/abs/2012.08668
@@ -97,16 +97,11 @@ def error_of_bins(sums: np.ndarray, rights: np.ndarray, counts: np.ndarray) -> t
     """
     kept = counts > 0
     sums, rights, counts = sums[kept], rights[kept], counts[kept]
-    error = (counts * _gaps(sums, rights, counts)).sum() / counts.sum()
-    least = _gaps(sums.sum(), rights.sum(), counts.sum())
-    return float(max(error, least)), np.stack([sums / counts, rights / counts, counts], 1)
-
-
-def _gaps(sums, rights, counts):
-    """Distance of confidence and accuracy, corrected for the variance of the accuracy."""
     confidence, accuracy = sums / counts, rights / counts
-    variance = accuracy * (1 - accuracy) / np.maximum(counts - 1, 1)
-    return np.sqrt(np.maximum((confidence - accuracy) ** 2 - variance, 0))
+    variance = np.where(counts < _CORRECTED, 0, accuracy * (1 - accuracy) / np.maximum(counts - 1, 1))
+    square = np.maximum((confidence - accuracy) ** 2 - variance, 0)
+    error = float((counts * np.sqrt(square)).sum() / counts.sum())
+    return error, np.stack([confidence, accuracy, counts], 1)
 
 
 def coverage_curve(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
