@@ -199,3 +199,13 @@ def test_a_loss_far_above_the_probed_one_is_told_as_the_epochs():
     assert "At step 4, the last one looked at, the loss of a batch was about 24; always" in _against(
         view, 24.0
     )
+
+
+@pytest.mark.parametrize(("training", "told"), [(0.5894, False), (0.3, True)])
+def test_a_network_that_is_worse_on_its_training_examples_does_not_memorize_them(training, told):
+    # Six epochs on 135 photos, 15 to validate: 67 % of the training answers are right.
+    history = {
+        "loss": [1.1, 0.75, 0.6763, 0.65, 0.62, training],
+        "val_loss": [0.7, 0.6, 0.4431, 0.5, 0.52, 0.5335],
+    }
+    assert ("overfitting" in codes(history, initial=0.693)) == told

@@ -64,6 +64,7 @@ def judge_gap(curves: Curves) -> list[Finding]:
         and rise > 1.15
         and slope(validation[best:]) > 0
         and loss[-1] < loss[best] - 0.1 * abs(loss[best])
+        and loss[-1] < validation[-1]  # what is worse on the training examples does not know them by heart
     ):
         return _found(
             "overfitting",
