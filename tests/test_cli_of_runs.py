@@ -71,8 +71,12 @@ def test_photos_that_a_run_was_trained_on_are_no_test_and_evaluate_says_so(train
     with pytest.warns(UserWarning, match=r"without examples\.npz"):
         assert main(["evaluate", str(tmp_path / "run"), str(photos)]) == 0
     assert "this is the folder that the run was trained on" in capsys.readouterr().err
-    shutil.copytree(photos, tmp_path / "others")
-    assert main(["evaluate", str(folder), str(tmp_path / "others")]) == 0
+    shutil.copytree(photos, tmp_path / "copies")
+    assert main(["evaluate", str(folder), str(tmp_path / "copies")]) == 0
+    assert "trained on 36 of these 40 images" in capsys.readouterr().err
+    for file in (tmp_path / "copies").rglob("*.png"):
+        Image.fromarray(255 - np.asarray(Image.open(file))).save(file)
+    assert main(["evaluate", str(folder), str(tmp_path / "copies")]) == 0
     assert "trained on" not in capsys.readouterr().err
 
 

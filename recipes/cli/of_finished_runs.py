@@ -130,13 +130,20 @@ def evaluate(options: Namespace) -> None:
 def _trained_on(run, folder, examples):
     """A warning where the run was trained on images that it is now scored on; nothing where it was not."""
     from recipes.common.datasets import files_of  # noqa: PLC0415 - the command starts without it
+    from recipes.common.files import checksum  # noqa: PLC0415 - the command starts without it
 
-    own = {os.path.realpath(file) for file in getattr(run.examples, "files", None) or ()}
-    files = [os.path.realpath(file) for file in files_of(examples)]
-    again = sum(file in own for file in files)
+    own, files = getattr(run.examples, "files", None) or (), files_of(examples)
+    sizes = {os.path.getsize(file) for file in files}
+    # Copies have the same size, so few others are read.
+    alike = [file for file in own if os.path.exists(file) and os.path.getsize(file) in sizes]
+    contents = {checksum(file) for file in alike}
+    sizes = {os.path.getsize(file) for file in alike}
+    again = sum(os.path.getsize(file) in sizes and checksum(file) in contents for file in files)
     lower = "the scores on images that it has not seen will be lower"
     if again:
-        return f"warning: the run was trained on {again:,} of these {len(files):,} images; {lower}"
+        return (
+            f"warning: the run was trained on {again:,} of these {len(files):,} images, or on copies; {lower}"
+        )
     data = run.settings.get("data")
     if not own and data and os.path.exists(data) and os.path.realpath(data) == os.path.realpath(folder):
         return f"warning: this is the folder that the run was trained on; {lower}"

@@ -167,13 +167,22 @@ def compare_runs(
         A `Comparison`, with `.table()`, `.to_html(path)`, `.figure()`, `.to_json()`.
 
     Raises:
-        ValueError: for fewer than two runs, or names that are not one per run.
+        ValueError: for fewer than two runs, names that are not one per run, or `test` with runs whose images have other
+            shapes.
     """
     names = _names(runs) if names is None else tuple(map(str, names))
     if len(runs) < 2 or len(names) != len(runs) or len(set(names)) != len(names):
         raise ValueError(
             f"recipes.compare expects at least two runs and a name of its own for each. Received {len(runs)} runs and "
             f"names {list(names)}. Write recipes.compare(['runs/a', 'runs/b'])."
+        )
+    taken = [getattr(run.model, "input_shape", None) for run in runs]
+    shapes = {shape[1:] for shape in taken if isinstance(shape, tuple) and None not in shape[1:]}
+    if test is not None and len(shapes) > 1:
+        raise ValueError(
+            "recipes.compare expects runs that take images of one shape to score them on the same examples. Received "
+            f"{', '.join(map(str, sorted(shapes)))}. Compare them without examples, and score each by "
+            "run.evaluate(folder), in a shell recipes evaluate."
         )
     test = labeled(runs[0], test)
     described = [_described(run) for run in runs]

@@ -274,7 +274,7 @@ def _of_labels(found: LabelIssues | None, pictures, count, name):
     return {
         "said": found.table(0).partition("\n")[0],
         "rows": rows,
-        "remarks": [] if found.learned else [("No label is judged", f"{found.why_none()}.")],
+        "remarks": [("Caution", f"{found.caution()}.")] if found.caution() else [],
         "rates": rates[:count],
         "total": len(found.issues),
     }

@@ -287,23 +287,22 @@ class _Watched:
         self.examples, self.history = margins.history_of_examples, history
 
 
-def test_a_run_that_reads_few_held_out_examples_calls_no_label_wrong(watched, planted):
+def test_of_a_run_that_reads_few_held_out_examples_caution_is_advised(watched, planted):
     curves = {"val_accuracy": [0.2, 0.5, 0.4], "accuracy": [0.3, 0.9, 1.0]}
     found = diagnose.label_issues(_Watched(watched, curves))
     shares = np.bincount(planted[1]) / 1000
     assert found.held_out == pytest.approx((0.5 - shares @ shares) / (1 - shares @ shares))  # the best epoch
-    assert not found.learned and not len(found.mislabelled) and len(found.issues) > 40
-    assert "reads too few held-out examples right to call a label wrong (Cohen's kappa 0.44" in found.table()
+    assert "reads few held-out examples right (Cohen's kappa 0.44" in found.table()
+    assert found.learned and planted[2][found.mislabelled].mean() >= 0.85  # small networks are right too
     curves["val_accuracy"][1] = 0.9
-    found = diagnose.label_issues(_Watched(watched, curves))
-    assert found.learned and len(found.mislabelled) > 40
+    assert not diagnose.label_issues(_Watched(watched, curves)).caution()
 
 
 def test_the_curves_of_a_run_in_a_folder_are_read_too(watched, tmp_path):
     watched.history_of_examples.save(tmp_path / "examples.npz")
     (tmp_path / "run.json").write_text("{}")
     assert np.isnan(diagnose.label_issues(tmp_path).held_out)
-    assert len(diagnose.label_issues(tmp_path).mislabelled) > 40  # not known is not few
+    assert not diagnose.label_issues(tmp_path).caution()  # not known is not few
     (tmp_path / "history.csv").write_text("epoch,loss,val_sparse_categorical_accuracy\n1,2,0.1\n2,1,nan\n")
     found = diagnose.label_issues(tmp_path)
-    assert found.held_out == pytest.approx(0, abs=0.01) and not len(found.mislabelled)
+    assert found.held_out == pytest.approx(0, abs=0.01) and "look at each" in found.caution()

@@ -58,6 +58,15 @@ def test_a_test_set_adds_the_paired_comparison(tmp_path):
     assert page.count("<svg") == 1 and "McNemar" in page
 
 
+def test_runs_whose_images_have_other_sizes_are_not_scored_on_the_same_examples():
+    other = run_of(0.2, 0.9)
+    other.model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, activation="softmax")])
+    runs = [run_of(0.1, 0.8), other]
+    assert recipes.compare(runs).names == ("rate0.1", "rate0.2")
+    with pytest.raises(ValueError, match=r"one shape .* \(2,\), \(3,\)\. .* recipes evaluate"):
+        recipes.compare(runs, (np.zeros((4, 2)), np.zeros(4, int)))
+
+
 def test_folders_are_loaded(tmp_path):
     for name, rate in (("one", 0.5), ("two", 0.25)):
         run_of(rate, 0.8).save(tmp_path / name)

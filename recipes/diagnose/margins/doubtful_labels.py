@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recipes.common.files import csv_text
 
+_READS_WELL = 0.5  # kappa on held-out examples
 ENOUGH_LOOKS = 3  # times that an example has to be scored before its label is called wrong
 
 
@@ -55,8 +56,7 @@ class LabelIssues:
         agreement: Cohen's kappa of labels and predictions over the training (Cohen 1960, "A coefficient of agreement
             for nominal scales"): 1 where all predictions equal the labels, 0 where no more do than by chance.
         learned: Whether the predictions say anything about the labels: kappa is at least 0.4 ("moderate", Landis and
-            Koch 1977), or nine tenths of the predictions equal the labels; and `held_out` is not below 0.5. If not, no
-            label is called wrong.
+            Koch 1977), or nine tenths of the predictions equal the labels. If not, no label is called wrong.
         files: Path of each example by its number, where the images were read from files; else None.
         held_out: Cohen's kappa on held-out examples in the best epoch of the run, from its accuracy there and the
             shares of the classes in the training data; NaN where it is not known.
@@ -92,19 +92,19 @@ class LabelIssues:
         named = self.class_names is not None and number < len(self.class_names)
         return str(self.class_names[number]) if named else str(number)
 
-    def why_none(self) -> str:
-        """Why no label is called wrong where the network has not `learned` enough, in a sentence; else nothing."""
-        if self.learned:
-            return ""
-        if self.held_out < self.agreement:
+    def caution(self) -> str:
+        """How far to believe the result of a network that has learned little, in a sentence; else nothing."""
+        if not self.learned:
             return (
-                f"The network reads too few held-out examples right to call a label wrong (Cohen's kappa "
-                f"{self.held_out:.2f}; 0 is chance, 1 is perfect). That none is named says nothing"
+                f"Answers agree with the labels little more than by chance (Cohen's kappa {self.agreement:.2f}): the "
+                "network has not learned enough to call a label wrong. That none is named says nothing"
             )
-        return (
-            f"Answers agree with the labels little more than by chance (Cohen's kappa {self.agreement:.2f}): the "
-            "network has not learned enough to call a label wrong. That none is named says nothing"
-        )
+        if self.held_out < _READS_WELL:
+            return (
+                f"The network reads few held-out examples right (Cohen's kappa {self.held_out:.2f}; 0 is chance, 1 is "
+                "perfect): look at each example before you change its label"
+            )
+        return ""
 
     def table(self, count: int = 10, files: Sequence[str] | None = None) -> str:
         """The result as text: one line of counts, one line for each of the worst examples, then notes.
@@ -136,8 +136,8 @@ class LabelIssues:
                 f"  {few} were scored fewer than {ENOUGH_LOOKS} times, too seldom to call a label wrong: train longer"
                 ", or give ExampleMargins a larger budget"
             )
-        if not self.learned:
-            lines.append(f"  {self.why_none()}")
+        if self.caution():
+            lines.append(f"  {self.caution()}")
         rates = self.noise * (1 - np.eye(len(self.noise)))
         summed = "" if wrong else ": a sum of small odds, of which none alone is enough to call a label wrong"
         for place in np.argsort(-rates, axis=None)[:3]:

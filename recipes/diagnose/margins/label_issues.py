@@ -20,7 +20,6 @@ from recipes.diagnose.margins.trained_copy import history_of_copy
 from recipes.diagnose.rules.curve_rules import ACCURACIES
 
 _LEARNED, _NEARLY_ALL = 0.4, 0.9  # least kappa, or least accuracy, for labels to be judged
-_READS = 0.5  # least kappa on held-out examples, where they are known
 _SURE = 0.75  # a label is called wrong where the probability of an error is larger
 _MOST = 2**17  # probabilities that are processed together
 _SUPPOSED = 0.03  # share of wrong labels that is assumed at least, to rank all examples
@@ -47,8 +46,7 @@ def label_issues(
     below 0, or near 0 if they were forgotten twice or more (Toneva et al. 2019).
 
     No label is called wrong where the network has learned little, or in a class that is mostly predicted as another.
-    Of a run with validation, the network must also read held-out examples well (Cohen's kappa of 0.5 or more in the
-    best epoch): one that has learned the training examples by heart contradicts the hard ones among them.
+    Of a run with validation, the result says with how much caution to read it: `LabelIssues.held_out`.
     The noise rates between classes are sums of the probabilities of an error, as confident learning counts confident
     examples (Northcutt et al. 2021, section 3.1).
 
@@ -193,8 +191,7 @@ def judge_labels(
     known = np.isfinite(margins) & (given >= 0)
     chance, scores, suggested, certainty = _judged(history, np.flatnonzero(known))
     enough = history.times >= ENOUGH_LOOKS
-    reads = not held_out < _READS  # NaN: not known
-    wrong = known & (chance > _SURE) & (margins < history.threshold) & enough & reads
+    wrong = known & (chance > _SURE) & (margins < history.threshold) & enough
     near = np.nanmedian(margins) / 4 if known.any() else 0.0
     doubt = known & ~wrong & ((margins < 0) | ((history.forgotten >= 2) & (margins < near)))
     issues = [
@@ -217,7 +214,7 @@ def judge_labels(
     names = None if class_names is None else tuple(map(str, class_names))
     agreement, learned = _agreement(history, np.flatnonzero(known))
     return LabelIssues(
-        issues, scores, noise, history.times.copy(), names, agreement, learned and reads, files, held_out
+        issues, scores, noise, history.times.copy(), names, agreement, learned, files, held_out
     )
 
 
