@@ -20,8 +20,9 @@ import recipes
 from recipes import diagnose, explain, models, plot
 from recipes.cli import _batch_size, main, on_files, train_and_check
 from recipes.cli.arguments import parser
-from recipes.cli.bad_input import BadInputError, InShellWords, in_shell_words
+from recipes.cli.bad_input import BadInputError, InShellWords
 from recipes.cli.pictures import pictures_checked
+from recipes.common.shell_words import in_shell_words
 from recipes.data.held_back import stratified_split
 from recipes.diagnose.checks.verdict import Skipped
 from recipes.training.before_training import as_trained

@@ -18,8 +18,8 @@ from PIL import Image
 
 import recipes
 from recipes.cli import main
-from recipes.cli.bad_input import in_shell_words
 from recipes.cli.starting import without_remarks
+from recipes.common.shell_words import in_shell_words
 from recipes.training.before_training import BeforeTraining
 
 random = np.random.default_rng(0)
@@ -60,6 +60,53 @@ def test_a_run_is_evaluated_on_a_folder_as_the_command_does(trained, capsys):
     assert json.loads(run.evaluate(photos).to_json()) == told
     train, _, _ = recipes.data.load(photos, image_size=12, validation=0, verbose=0)
     assert run.evaluate(train.batch(40)).accuracy == run.evaluate(str(photos)).accuracy
+
+
+def test_the_best_epoch_can_be_used_in_place_of_the_last(trained, tmp_path, capsys):
+    photos, folder, _ = trained
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    last, best = (recipes.load_run(copy, best=best) for best in (False, True))
+    kept = keras.saving.load_model(copy / "best.keras")
+    images = np.zeros((2, *kept.input_shape[1:]), "float32") + [[[[9.0]]], [[[200.0]]]]
+    np.testing.assert_array_equal(best.model(images), kept(images))
+    assert best.history["loss"] == last.history["loss"] and best.class_names == last.class_names
+    for words in (["predict", str(copy), str(photos)], ["evaluate", str(copy), str(photos)]):
+        assert main([*words, "--best", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+    assert found["accuracy"] == pytest.approx(best.evaluate(photos).accuracy)
+    (copy / "best.keras").unlink()
+    assert main(["predict", str(copy), str(photos), "--best"]) == 2
+    said = capsys.readouterr().err
+    assert "expects best.keras with --best" in said and "Leave --best out" in said
+
+
+def test_a_report_that_is_written_again_has_what_it_had(trained, tmp_path, capsys):
+    photos, folder, _ = trained
+    sections = lambda page: re.findall("<h2[^>]*>(.*?)</h2>", page.read_text())  # noqa: E731
+    assert main(["report", str(folder), "--out", str(tmp_path / "again.html")]) == 0
+    assert sections(tmp_path / "again.html") == sections(folder / "report.html")
+    assert (
+        "Confusion matrix" in sections(tmp_path / "again.html")
+        and "labels in doubt" not in capsys.readouterr().err
+    )
+    title = re.search("<h1>.*</h1>", (folder / "report.html").read_text())[0]
+    assert title in (tmp_path / "again.html").read_text()
+    # The images that it was trained on are called so, in the shell and in the page.
+    assert main(["report", str(folder), "--data", str(photos), "--out", str(tmp_path / "all.html")]) == 0
+    assert "was trained on" in capsys.readouterr().err
+    assert re.search(
+        r"<b>\d+</b><span class=\"quiet\">\d+ of them in training", (tmp_path / "all.html").read_text()
+    )
+    moved = tmp_path / "run"
+    shutil.copytree(folder, moved)
+    photos.rename(f"{photos}_away")
+    try:
+        assert main(["report", str(moved)]) == 0
+    finally:
+        Path(f"{photos}_away").rename(photos)
+    assert "no labels in doubt; --data FOLDER" in capsys.readouterr().err
+    assert "Confusion matrix" not in sections(moved / "report.html")
 
 
 def test_photos_that_a_run_was_trained_on_are_no_test_and_evaluate_says_so(trained, tmp_path, capsys):
@@ -342,6 +389,12 @@ def test_messages_speak_the_words_of_the_shell():
         ),
         ("data.load expects image_size=64 for photos of several sizes.", "--image-size 64"),
         ("or type on_error='skip'", "--skip-bad"),
+        (
+            "rate 10 times higher; recipes.diagnose.learning_rate_range_test(model, data).plot() shows how much",
+            "higher; recipes check shows",
+        ),
+        ("Run recipes.diagnose.preflight(model, data), look", "Run recipes check, look"),
+        ("Use batches of 32: model.fit(..., batch_size=32); or", "Use batches of 32: --batch-size 32; or"),
         ("Stop at the best epoch\n  (early_stopping=5), augment", "(--epochs), augment"),
         ("resume=True expects the arguments of the run.", "--resume expects"),
         ("labels=r'(x)', a function of the path, or a regular expression such as", "'(x)' or a regular"),

@@ -145,6 +145,7 @@ def _predict(commands):
         "and the exit status is 1. With no photo that decodes it is 2.",
     )
     _run_folder(command)
+    _best(command)
     command.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders or patterns")
     command.add_argument("--top", type=_positive, default=3, help="classes per image (default: 3)")
     command.add_argument(
@@ -163,6 +164,7 @@ def _evaluate(commands):
         "confused classes, and the files of the most confident mistakes.",
     )
     _run_folder(command)
+    _best(command)
     command.add_argument(
         "data", metavar="FOLDER", help="a folder with one sub-folder per class, or with a test/ folder in it"
     )
@@ -183,7 +185,11 @@ def _explain(commands):
         "Photos that do not decode are left out and named on stderr, and the exit status is then 1.",
     )
     command.add_argument(
-        "model", metavar="MODEL", type=Path, help="a run's folder or a .keras file, such as runs/train"
+        "model",
+        metavar="MODEL",
+        type=Path,
+        help="a run's folder, such as runs/train, for the network of its last epoch; or a .keras file, such as "
+        "runs/train/best.keras, the network of the epoch with the lowest validation loss",
     )
     command.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders or patterns")
     command.add_argument("--method", choices=_METHODS, default="grad_cam", help="(default: grad_cam)")
@@ -208,6 +214,7 @@ def _export(commands):
         "with the answers of Keras. Exits with 1, and leaves no file, where they differ.",
     )
     _run_folder(command)
+    _best(command)
     command.add_argument("file", metavar="FILE", type=Path, help="ends in .tflite or .onnx; else a folder")
     command.add_argument("--int8", action="store_true", help="8-bit integers, for .tflite")
     command.add_argument(
@@ -227,7 +234,10 @@ def _report_and_compare(commands):
     command = commands.add_parser("report", help="write the report of a finished run again")
     _run_folder(command)
     command.add_argument("--out", type=Path, help="file to write (default: report.html in RUN)")
-    command.add_argument("--data", help="labeled folder for the confusion matrix and examples")
+    command.add_argument(
+        "--data",
+        help="labeled folder for the confusion matrix and examples (default: what the run held back, if it is there)",
+    )
     _labels(command)
     command.set_defaults(run=report)
     command = commands.add_parser(
@@ -254,6 +264,15 @@ def _pack(commands):
     command.add_argument("--fit", choices=("crop", "pad", "stretch"), default="crop", help="(default: crop)")
     _labels(command)
     command.set_defaults(run=pack)
+
+
+def _best(command):
+    command.add_argument(
+        "--best",
+        action="store_true",
+        help="take best.keras, the network of the epoch with the lowest validation loss (default: model.keras, that of "
+        "the last epoch)",
+    )
 
 
 def _run_folder(command):
@@ -317,7 +336,8 @@ def _training_options(command):
     command.add_argument(
         "--batch-size",
         type=_positive,
-        help=f"images per step (default: 128, fewer where an epoch would have fewer than {FEWEST_STEPS} steps)",
+        help=f"images per step (default: 128; fewer, down to 16, where an epoch would have fewer than {FEWEST_STEPS} "
+        "steps)",
     )
     command.add_argument(
         "--learning-rate", type=_above_zero, help="peak rate (default: one that suits the optimizer)"

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Sequence
 
 from recipes.cli.arguments import parser
-from recipes.cli.bad_input import BadInputError, in_shell_words
+from recipes.cli.bad_input import BadInputError
 from recipes.cli.resuming import began, kept_until, refused
+from recipes.common.shell_words import in_shell_words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

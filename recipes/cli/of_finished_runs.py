@@ -7,19 +7,26 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from recipes.cli.bad_input import BadInputError, in_shell_words, remarks_on_stderr
+from recipes.cli.bad_input import BadInputError, remarks_on_stderr
 from recipes.cli.left_out import say_no_images
 from recipes.cli.resuming import line_of
 from recipes.cli.starting import load_keras, without_remarks
 from recipes.common.nearest import did_you_mean, nearest_path
+from recipes.common.shell_words import in_shell_words
+
+_WITHOUT_IMAGES = (
+    "the run's own images are not where or what they were, so the page has no scores by class, no examples and no "
+    "labels in doubt; --data FOLDER gives it labeled images"
+)
 
 
-def load_run(folder: Path, command: str) -> Any:
+def load_run(folder: Path, command: str, best: bool = False) -> Any:
     """The run in a folder.
 
     Args:
         folder: Folder of a finished run.
         command: Name of the command, for the line on stderr while the run is loaded.
+        best: Whether to take the network of the epoch with the lowest validation loss.
 
     Returns:
         A `recipes.Run`.
@@ -32,7 +39,7 @@ def load_run(folder: Path, command: str) -> Any:
 
     check_run_folder(folder)
     load_keras(f"recipes {command}: loading {folder}")
-    return recipes.load_run(folder)
+    return recipes.load_run(folder, best=best)
 
 
 def check_run_folder(folder: Path) -> None:
@@ -78,12 +85,12 @@ def predict(options: Namespace) -> int:
     """Print the likeliest classes of each image.
 
     Args:
-        options: `folder`, `images`, `csv`, `png`, `json`, `top`, `skip_bad`, of `recipes predict`.
+        options: `folder`, `best`, `images`, `csv`, `png`, `json`, `top`, `skip_bad`, of `recipes predict`.
 
     Returns:
         The status of the command: 0, or 1 where photos were left out, unless `skip_bad`.
     """
-    run = load_run(options.folder, options.command)
+    run = load_run(options.folder, options.command, options.best)
     say_no_images(options.command, options.images)
     with remarks_on_stderr():
         predictions = run.predict(options.images, on_error="skip", verbose=1)
@@ -103,12 +110,12 @@ def evaluate(options: Namespace) -> None:
     """Print the scores on a labeled folder.
 
     Args:
-        options: `folder`, `data`, `labels`, `skip_bad`, `html`, `json`, of `recipes evaluate`.
+        options: `folder`, `best`, `data`, `labels`, `skip_bad`, `html`, `json`, of `recipes evaluate`.
 
     Raises:
         BadInputError: for a run that does not know its classes.
     """
-    run = load_run(options.folder, options.command)
+    run = load_run(options.folder, options.command, options.best)
     with remarks_on_stderr():  # remarks of data.load are not results
         examples = _labeled(run, options.folder, options)
         scores = run.evaluate(examples, grad_cam=options.html is not None)
@@ -154,12 +161,12 @@ def export(options: Namespace) -> int:
     """Write the run for other programs.
 
     Args:
-        options: `folder`, `file`, `data`, `calibrate`, `int8`, `json`, of `recipes export`.
+        options: `folder`, `best`, `file`, `data`, `calibrate`, `int8`, `json`, of `recipes export`.
 
     Returns:
         The status of the command: 0, or 1 where the file would give other answers than the model.
     """
-    run = load_run(options.folder, options.command)
+    run = load_run(options.folder, options.command, options.best)
     from recipes.common.files import json_text  # noqa: PLC0415 - the command starts without it
     from recipes.inference import ExportError  # noqa: PLC0415 - the command starts without it
     from recipes.inference.of_run import held_out_of  # noqa: PLC0415 - the command starts without it
@@ -188,12 +195,22 @@ def report(options: Namespace) -> None:
     """Write the report again.
 
     Args:
-        options: `folder`, `out` (None: report.html in the folder), `data` (None: without examples), `json`.
+        options: `folder`, `out` (None: report.html in the folder), `data` (None: what the run held back), `json`.
     """
     run, path = load_run(options.folder, options.command), options.out or options.folder / "report.html"
+    from recipes.inference.of_run import data_of  # noqa: PLC0415 - the command starts without it
+
     with remarks_on_stderr():
-        examples = _labeled(run, options.folder, options) if options.data else None
-        run.report(path, validation=examples)
+        how: dict[str, Any] = {}
+        if options.data:
+            how["validation"] = _labeled(run, options.folder, options)
+            told = _trained_on(run, options.data, how["validation"])
+        else:
+            told = "" if data_of(run) is not None else _WITHOUT_IMAGES
+        if told:
+            print(f"recipes report: {told}", file=sys.stderr)
+        title = f"{run.model.name} on {run.settings['data']}" if run.settings.get("data") else None
+        run.report(path, title=title, **how)
     print(json.dumps({"report": str(path)}) if options.json else f"report in {path}")
 
 

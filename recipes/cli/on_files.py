@@ -8,11 +8,12 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from recipes.cli.bad_input import BadInputError, in_shell_words, remarks_on_stderr
+from recipes.cli.bad_input import BadInputError, remarks_on_stderr
 from recipes.cli.left_out import say_no_images
 from recipes.cli.of_finished_runs import check_run_folder, ended_with_1
 from recipes.cli.starting import load_keras
 from recipes.common.nearest import did_you_mean, nearest, nearest_path
+from recipes.common.shell_words import in_shell_words
 
 _BATCH = 64
 _SOURCE = "Source"  # a text that a PNG may hold

@@ -9,17 +9,12 @@ import sys
 from argparse import Namespace
 from typing import Any
 
-from recipes.cli.bad_input import (
-    BadInputError,
-    InShellWords,
-    in_shell_lines,
-    in_shell_words,
-    remarks_on_stderr,
-)
+from recipes.cli.bad_input import BadInputError, InShellWords, remarks_on_stderr
 from recipes.cli.left_out import say_no_images
 from recipes.cli.pictures import pictures_checked
 from recipes.cli.starting import load_keras
 from recipes.common.nearest import did_you_mean, nearest_path
+from recipes.common.shell_words import in_shell_lines, in_shell_words
 
 FEWEST_STEPS = 20  # of an epoch
 _LEAKS = 5  # that are named at the end
@@ -135,6 +130,8 @@ def _print_run(options, run, path, info, progress, leaks):
     following = _next_command(options, run)
     guess = _guess(info)
     guessing = guess is not None and accuracy <= guess[0] + guess[1]
+    low, _ = _interval(accuracy, info) or (1.0, 1.0)
+    unsure = guessing or (guess is not None and low <= guess[0])
     if guessing and not any(finding.severity == "error" for finding in run.findings):
         following = _again(options)
     if options.json:
@@ -160,7 +157,7 @@ def _print_run(options, run, path, info, progress, leaks):
         check = shlex.join(_check_command(options, "--seconds", str(before.get("enough_seconds") or 60)))
         print(f"not checked, for lack of time: {', '.join(skipped)}; to check them: {check}")
     print(said)
-    if guess is not None and guessing:
+    if guess is not None and unsure:
         print(_said_of_guessing(accuracy, guess[0]))
     print(f"next: {following}")
 
@@ -179,7 +176,7 @@ def _print_leaks(leaks):
 
 def _said_of_guessing(accuracy, guess):
     """How the accuracy compares with always answering the most frequent class, whose share is `guess`."""
-    if accuracy > guess:  # by less than a standard error, which the 95 % interval of Wilson always includes
+    if accuracy > guess:  # and the 95 % interval of Wilson includes it, as always within a standard error
         return (
             f"That is not surely better than always answering the most frequent class (about {guess:.0%}), which the "
             "95 % interval includes."
@@ -189,14 +186,21 @@ def _said_of_guessing(accuracy, guess):
 
 def _counted(accuracy, info):
     """How many were right, and the 95 % interval: 100 % of 15 examples says little."""
+    interval, held_out = _interval(accuracy, info), info.counts.get("validation", 0)
+    if interval is None:
+        return ""
+    return f" ({round(accuracy * held_out):,} of {held_out:,}; 95 % interval {interval[0]:.1%} to {interval[1]:.1%})"
+
+
+def _interval(accuracy, info):
+    """The 95 % interval of a validation accuracy; None where it is not a share of so many examples."""
     from recipes.evaluate.scores import wilson_interval  # noqa: PLC0415 - the command starts without it
 
     held_out = info.counts.get("validation", 0)
     right = round(accuracy * held_out) if math.isfinite(accuracy) else 0
     if info.task != "classification" or not held_out or abs(right / held_out - accuracy) > 1e-4:
-        return ""
-    low, high = wilson_interval(right, held_out)
-    return f" ({right:,} of {held_out:,}; 95 % interval {low:.1%} to {high:.1%})"
+        return None
+    return wilson_interval(right, held_out)
 
 
 def _guess(info):

@@ -2,8 +2,11 @@
 
 import html
 import json
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +43,11 @@ _NOT_COMPARED = {
     "schedule_points",
     "verbose",
 }
+_OF_EACH_WEIGHT = ("factors", "sgd_only")
 _SHARES = ("accuracy", "acc")
 _MOST_LAYERS = 4
+_WIDEST = 44  # characters of a cell
+_OBJECT = re.compile(r"<(?:\w+\.)*(\w+) object>")  # what run.json keeps of an object, and its name
 
 
 @dataclass(frozen=True)
@@ -189,6 +195,8 @@ def compare_runs(
     keys = list(dict.fromkeys(key for settings in described for key in settings))
     settings = {key: tuple(one.get(key) for one in described) for key in keys}
     settings = {key: row for key, row in settings.items() if any(value != row[0] for value in row)}
+    if "optimizer class" in settings:  # what only one of two kinds of optimizer has does not differ
+        settings = {k: row for k, row in settings.items() if not (k.startswith("optimizer ") and None in row)}
     logged = dict.fromkeys(key for run in runs for key in run.history if "/" not in key)
     metrics = {
         key: tuple(float(run.history[key][-1]) if run.history.get(key) else np.nan for run in runs)
@@ -220,7 +228,11 @@ def _described(run):
         if key in _NOT_COMPARED or key == "architecture":
             continue
         if isinstance(value, dict) and key not in ("train_data", "validation_data"):
-            flat |= {f"{key} {inner}": entry for inner, entry in value.items()}
+            # "compiled" is what the optimizer was, with "optimizer": "auto" too; a rate for each weight is no setting.
+            said = {"compiled": "optimizer", "compiled_loss": "compiled"}.get(key, key)
+            flat |= {
+                f"{said} {inner}": entry for inner, entry in value.items() if inner not in _OF_EACH_WEIGHT
+            }
         elif isinstance(value, dict):
             flat[key] = f"sha256 {str(value.get('sha256'))[:12]}"
         else:
@@ -235,10 +247,14 @@ def _layers(runs):
     own = [[line for line in lines if line not in shared] for lines in lists]
     if not any(own):
         return {}
-    more = [f"; and {len(lines) - _MOST_LAYERS} more" if len(lines) > _MOST_LAYERS else "" for lines in own]
-    return {
-        "layers": tuple("; ".join(lines[:_MOST_LAYERS]) + rest for lines, rest in zip(own, more, strict=True))
-    }
+    return {"layers": tuple(map(_layers_in_words, own))}
+
+
+def _layers_in_words(lines):
+    if len(lines) <= _MOST_LAYERS:
+        return "; ".join(lines)
+    first, last = (lines[place].partition(":")[0] for place in (0, -1))
+    return f"{len(lines)} of its own, {first} to {last}"
 
 
 def _is_share(name):
@@ -257,6 +273,8 @@ def _intervals(runs, values):
 def _validation_examples(described):
     """How many validation examples a run had, according to `run.json`; None where it does not say."""
     described = described or {}
+    if described.get("kind") == "files":
+        return described.get("count")
     if described.get("kind") == "arrays":
         return described["shapes"][0][0]
     batched = "shape=()" not in str(described.get("elements"))  # labels of single examples are numbers
@@ -270,14 +288,24 @@ def _share(value, interval):
 
 
 def _short(value):
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        text = ", ".join(map(_short, value)) or "none"
+    else:
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+    text = _OBJECT.sub(r"\1", text)
     return text if len(text) <= 400 else text[:400] + " ..."
 
 
 def _columns(rows):
     """Rows of cells as text; long cells are broken."""
-    rows = [[cell if len(cell) <= 44 else cell[:41] + "..." for cell in row] for row in rows]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    broken = [[textwrap.wrap(cell, _WIDEST) or [""] for cell in row] for row in rows]
+    lines = [line for row in broken for line in zip_longest(*row, fillvalue="")]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(rows[0]))]
     return "\n".join(
-        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
     )

@@ -44,7 +44,7 @@ class Exported:
         size: Bytes.
         difference: Largest difference of a probability between the file, loaded again, and Keras, over `images` images.
         images: Images compared.
-        accuracy: Accuracy of the Keras model and of the file on the labeled examples, in [0, 1]; None without any.
+        accuracy: Accuracy of the Keras model and of the file on the labeled examples, in [0, 1]; None without `int8`.
     """
 
     path: Path
@@ -158,7 +158,7 @@ def export(
             accuracy = before, after
             _check_accuracy(path, accuracy, most_change, len(labels))
         del program
-        described |= {"largest_difference": difference, "accuracy": accuracy}
+        described |= {"largest_difference": difference} | ({"accuracy": accuracy} if accuracy else {})
         description = path / "recipes.json" if kind == "saved_model" else Path(f"{path}.json")
         if kind == "saved_model":
             write_json(made / "recipes.json", described)

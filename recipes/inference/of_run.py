@@ -119,16 +119,25 @@ def examples_of(run: Any) -> "Data | None":
 
 def held_out_of(run: Any) -> "Data | None":
     """The run's validation data; for a run that was loaded, read again if they are the same images; else None."""
-    source = _source_of(run)
-    if run.validation is not None or source is None:
+    if run.validation is not None:
         return run.validation
+    read = data_of(run)
+    return None if read is None else read[1]
+
+
+def data_of(run: Any) -> "tuple[Data, Data, Any] | None":
+    """`(train, validation, info)` of a loaded run, as `data.load` reads them again; None where they are others now."""
+    source = _source_of(run)
+    if source is None:
+        return None
     shape, learned = tuple(run.settings.get("image_shape") or ()), run.settings.get("examples")
-    how = {"image_size": shape[:2], "verbose": 0, **reading_of(run.settings)} if source not in SETS else {}
+    as_they_were = "fit" not in (run.settings.get("validation_data") or {})  # images of one size, not resized
+    how = {} if as_they_were or source in SETS else {"image_size": shape[:2], **reading_of(run.settings)}
     try:
-        _, validation, info = data.load(source, **how)
+        train, validation, info = data.load(source, verbose=0, **how)
         whole = sum(info.counts.get(part) or 0 for part in ("train", "validation"))
         if info.counts.get("train") != learned and learned and learned < whole:  # another part was held back
-            _, validation, info = data.load(source, validation=1 - learned / whole, **how)
+            train, validation, info = data.load(source, validation=1 - learned / whole, verbose=0, **how)
     except (ValueError, OSError):  # another folder than it was
         return None
     if info.image_shape != shape or tuple(info.class_names) != run.class_names:
@@ -138,7 +147,7 @@ def held_out_of(run: Any) -> "Data | None":
     else:
         found = identity_of(validation)
         same = found is not None and json.loads(json.dumps(found)) == run.settings.get("validation_data")
-    return validation if same else None
+    return (train, validation, info) if same else None
 
 
 def _source_of(run):

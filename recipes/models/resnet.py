@@ -6,7 +6,7 @@ from typing import Any, Literal
 import keras
 
 from recipes.common.validation import is_number, is_whole
-from recipes.layers import IdentityShortcut, StochasticDepth, linear_decay
+from recipes.layers import StochasticDepth, linear_decay
 from recipes.models.parts import Parts, scaled_image, smallest_side
 
 
@@ -119,7 +119,7 @@ def basic_block(
         x = StochasticDepth(drop_rate, name=f"{prefix}_depth")(x)
     shortcut = inputs
     if strides > 1 or inputs.shape[-1] != filters:
-        shortcut = IdentityShortcut(filters, strides, name=f"{prefix}_shortcut")(inputs)
+        shortcut = _padded(inputs, filters, strides, f"{prefix}_shortcut")
     x = keras.layers.Add(name=f"{prefix}_add")([shortcut, x])
     return parts.activate(x, "top") if last else parts.activate(x, prefix, 2)
 
@@ -158,6 +158,18 @@ def preactivation_block(
             name=f"{prefix}_shortcut",
         )(active)
     return keras.layers.Add(name=f"{prefix}_add")([shortcut, x])
+
+
+def _padded(inputs, filters, strides, name):
+    """`layers.IdentityShortcut` of layers that Keras has, so that a saved network loads without this library."""
+    kept = (
+        keras.layers.AveragePooling2D(1, strides, name=f"{name}_subsample")(inputs) if strides > 1 else inputs
+    )
+    more = filters // inputs.shape[-1] - 1  # all widths are multiples of the stem's
+    if not more:
+        return kept
+    zeros = keras.layers.Rescaling(0.0, name=f"{name}_zeros")(kept)
+    return keras.layers.Concatenate(name=name)([kept, *[zeros] * more])
 
 
 BLOCKS = {"basic": basic_block, "preactivation": preactivation_block}

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from recipes.common.shell_words import in_shell_lines
 from recipes.diagnose.images.near_duplicates import WITH_FILES
 from recipes.evaluate.scores import wilson_interval
 from recipes.report.example_images import Predictions
@@ -41,7 +42,7 @@ def verdict(
     leaks: Leaks | tuple[int, int] | None = None,
     doubted: int = 0,
 ) -> dict[str, str]:
-    """`{"kind": "ok", "warning" or "error", "text": a sentence or two}`: the worst that was found.
+    """`{"kind": "ok", "info", "warning" or "error", "text": a sentence or two}`: the worst that was found.
 
     The model's answers on held-out data, `seen`, are compared with always answering the most frequent class there.
     `leaks` is `(copies, examples)`: how many validation examples are in the training data too, and how many there are.
@@ -57,7 +58,7 @@ def verdict(
     if leaking(leaks):
         return {"kind": "warning", "text": f"{_leak_words(leaks)}: the validation scores are too good."}
     if (guess := no_better_than(seen)) is not None:
-        name = names[guess] if names is not None and guess < len(names) else guess
+        name = _name(guess, names)
         (most, count), right = _most(seen), _right(seen)
         # The 95 % interval of Wilson includes every share that is so near to the one seen.
         text = (
@@ -73,7 +74,19 @@ def verdict(
         names = ", ".join(skipped)
         text = f"Nothing wrong was found by the checks that ran. Not checked, for lack of time: {names}."
         return {"kind": "warning", "text": text + _doubts(doubted)}
-    if run.record is None and not _current(run):
+    if (guess := may_be_guessing(seen)) is not None:
+        low, high = wilson_interval(_right(seen), len(seen.labels))
+        text = (
+            "No error and no warning, but these are too few held-out examples to say that the model is better than "
+            f"always answering {_name(guess, names)}: {_right(seen):,} of {len(seen.labels):,} are right, "
+            f"and the 95 % interval of {low:.1%} to {high:.1%} includes the {_most(seen)[0]:,} that it would get."
+        )
+        return {"kind": "info", "text": text + _doubts(doubted)}
+    if current := _current(run):
+        more = f", and {len(current) - 1} more below" if len(current) > 1 else ""
+        text = f"No error and no warning. A remark: {current[0].title}{more}."
+        return {"kind": "info", "text": text + _doubts(doubted)}
+    if run.record is None:
         return {
             "kind": "ok",
             "text": "No findings. Nothing looked inside the training steps." + _doubts(doubted),
@@ -132,6 +145,19 @@ def no_better_than(seen: Predictions | None) -> int | None:
     return int(counts.argmax())
 
 
+def may_be_guessing(seen: Predictions | None) -> int | None:
+    """The most frequent class where the 95 % interval includes the accuracy of always answering it; None otherwise."""
+    if seen is None or not len(seen.labels):
+        return None
+    most, count = _most(seen)
+    low, _ = wilson_interval(_right(seen), count)
+    return int(np.bincount(seen.labels).argmax()) if most < count and low <= most / count else None
+
+
+def _name(number, names):
+    return names[number] if names is not None and number < len(names) else number
+
+
 def _most(seen):
     counts = np.bincount(seen.labels)
     return int(counts.max()), int(counts.sum())
@@ -163,7 +189,20 @@ def _current(run):
 def what_to_do(
     run: Any, seen: Predictions | None = None, leaks: Leaks | tuple[int, int] | None = None
 ) -> str:
-    """What to do, in a sentence or two: the remedy of the worst finding that still holds, or how to go on."""
+    """What to do, in a sentence or two: the remedy of the worst finding that still holds, or how to go on.
+
+    A run that was begun in a shell is told in the words of the shell.
+    """
+    said = _what_to_do(run, seen, leaks)
+    return in_shell_lines(said) if in_shell(run) else said
+
+
+def in_shell(run: Any) -> bool:
+    """Whether a run was begun by `recipes train` in a shell."""
+    return bool((run.settings or {}).get("command"))
+
+
+def _what_to_do(run, seen, leaks):
     current = _current(run)
     if current and current[0].severity != "info":
         return current[0].remedy
@@ -176,16 +215,18 @@ def what_to_do(
         return "Train longer, give it more examples, or begin with a pretrained network (recipes.models.transfer)."
     if before_training(run).get("skipped"):
         return "Run the checks that were skipped, then evaluate on examples that were neither trained nor validated on."
-    if current:
+    unsure = may_be_guessing(seen) is not None
+    if current and not unsure:
         return current[0].remedy
     settings = run.settings or {}
-    shell = settings.get("command") and settings.get("run_dir")
+    shell = in_shell(run) and settings.get("run_dir")
+    more = "more " if unsure else ""
     how = (
         f"{shlex.join(['recipes', 'evaluate', str(settings['run_dir'])])} FOLDER"
         if shell
         else "run.evaluate(test)"
     )
-    return f"Evaluate it on examples that were neither trained nor validated on, with {how}."
+    return f"Evaluate it on {more}examples that were neither trained nor validated on, with {how}."
 
 
 def check_command(settings: Mapping[str, Any] | None, seconds: int) -> str | None:
@@ -212,7 +253,9 @@ def before_training(run: Any) -> dict[str, Any]:
     return (run.settings or {}).get("before_training") or {}
 
 
-def numbers(run: Any, seen: Predictions | None) -> list[tuple[str, str, str]]:
+def numbers(
+    run: Any, seen: Predictions | None, leaks: Leaks | tuple[int, int] | None = None
+) -> list[tuple[str, str, str]]:
     """`(name, value, remark)` for each of the boxes below the verdict."""
     history, rows = run.history or {}, []
     for name in _NUMBERS:
@@ -227,7 +270,8 @@ def numbers(run: Any, seen: Predictions | None) -> list[tuple[str, str, str]]:
     if run.model is not None:
         rows.append(("parameters", f"{run.model.count_params():,}", ""))
     if seen is not None:
-        rows.append(("held-out examples", f"{len(seen.labels):,}", "not trained on"))
+        remark = f"{leaks[0]:,} of them in training" if leaks and leaks[0] else "not trained on"
+        rows.append(("held-out examples", f"{len(seen.labels):,}", remark))
     return rows
 
 

@@ -14,6 +14,7 @@ from recipes.common.color import class_colors
 from recipes.common.datasets import files_of
 from recipes.common.files import write_text
 from recipes.common.optional import optional
+from recipes.common.shell_words import in_shell_lines
 from recipes.common.types import Data
 from recipes.report.data_issues import data_issues
 from recipes.report.example_images import predictions
@@ -23,6 +24,7 @@ from recipes.report.summary import (
     before_training,
     check_command,
     how_good,
+    in_shell,
     no_better_than,
     numbers,
     verdict,
@@ -100,11 +102,12 @@ def write_report(
     leaks = issues and issues["leaks"]
     names = (files or {}).get("validation") or files_of(validation)
     context = {
+        "say": in_shell_lines if in_shell(run) else str,
         "title": title or (run.model.name if run.model is not None else "run"),
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "verdict": verdict(run, seen, class_names, leaks, issues["doubted"] if issues else 0),
         "summary": [text for text in (how_good(run, seen), what_to_do(run, seen, leaks)) if text],
-        "numbers": numbers(run, seen),
+        "numbers": numbers(run, seen, leaks),
         "findings": findings,
         "withdrawn": [_taken_back(finding) for finding in run.findings if finding.withdrawn],
         "with_findings": {entry["figure"] for entry in findings},

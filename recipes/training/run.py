@@ -33,7 +33,7 @@ from recipes.evaluate.classifier import classifier
 from recipes.evaluate.evaluation import Evaluation
 from recipes.inference.export import Exported
 from recipes.inference.log_to import Tracker, log_run
-from recipes.inference.of_run import export_run, labeled, labeled_folder, reading_of
+from recipes.inference.of_run import data_of, export_run, labeled, labeled_folder, reading_of
 from recipes.inference.predict import Predictions, predict
 from recipes.optimizers import save_for_any_keras
 from recipes.training.run_folder import FILES, FORMAT, read_settings
@@ -113,16 +113,22 @@ class Run:
 
         Args:
             path: File to write, such as "report.html".
-            **options: Arguments of `recipes.report.write_report`; `train`, `validation` and `class_names` default to
-                the run's, and `validation` may be a labeled folder.
+            **options: Arguments of `recipes.report.write_report`; `train`, `validation`, `files` and `class_names`
+                default to the run's, which a loaded run reads again where its images are still what they were.
+                `validation` may be a labeled folder.
 
         Returns:
             The `pathlib.Path` written.
         """
         from recipes.report import write_report  # noqa: PLC0415 - brings the page's libraries
 
-        own = {"train": self.train, "validation": self.validation, "class_names": self.class_names}
-        known = {**own, **options}
+        own: dict[str, Any] = {"train": self.train, "validation": self.validation}
+        if self.train is None and (read := data_of(self)) is not None:
+            *images, info = read
+            given = ("train", "validation") if "validation" not in options else ("train",)
+            own |= dict(zip(("train", "validation"), images, strict=True))
+            own["files"] = {part: files for part, files in (info.files or {}).items() if part in given}
+        known = {**own, "class_names": self.class_names, **options}
         known["validation"] = labeled(self, known["validation"])
         return write_report(self, path, **known)
 
@@ -273,17 +279,20 @@ class Run:
         write_json(folder / "run.json", described, sealed=True)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Run:
+    def load(cls, folder: str | os.PathLike[str], *, best: bool = False) -> Run:
         """Read what `save`, or `recipes.train(run_dir=...)`, wrote.
 
         Args:
             folder: A folder with `model.keras`, `history.csv` and `run.json`.
+            best: Whether the model is that of `best.keras`, the epoch with the lowest validation loss, and not that of
+                the end of the training. All else is of the whole run. Scores on the data that chose the epoch are a
+                little too good.
 
         Returns:
             A `Run`. Models with custom classes need those registered with Keras beforehand.
 
         Raises:
-            ValueError: when a file is missing, as in a run that did not finish.
+            ValueError: when a file is missing, as in a run that did not finish, or `best.keras` where there is none.
             DamagedFileError: when a file is not as it was written.
         """
         folder = Path(folder)
@@ -301,6 +310,11 @@ class Run:
                 f"Run.load expects a finished run. Received {folder}, without {', '.join(missing)}. "
                 "Finish it with recipes.train(..., run_dir=that folder, resume=True)."
             )
+        if best and not (folder / "best.keras").exists():
+            raise ValueError(
+                f"Run.load expects best.keras with best=True. Received {folder}, which holds none: nothing was "
+                "validated, or Run.save wrote it. Leave best=True out for the model at the end of the training."
+            )
         settings = read_settings(folder)
         gone = check_checksums(folder, settings)
         if gone:
@@ -313,7 +327,7 @@ class Run:
         from recipes.probe import Record  # noqa: PLC0415 - not loaded by a run without monitors
 
         return cls(
-            model=_read_model(folder / "model.keras"),
+            model=_read_model(folder / ("best.keras" if best else "model.keras")),
             history=read_history(folder / "history.csv"),
             findings=_read_findings(folder / "findings.json"),
             record=Record.load(folder / "record.npz") if (folder / "record.npz").exists() else None,
@@ -350,11 +364,12 @@ def _read_findings(path):
         raise damaged(path, "the findings of a run", f"{type(error).__name__}: {error}", remedy) from error
 
 
-def load_run(folder: str | os.PathLike[str]) -> Run:
+def load_run(folder: str | os.PathLike[str], *, best: bool = False) -> Run:
     """Read a finished run from its folder; the same as `Run.load`.
 
     Args:
         folder: A folder with `model.keras`, `history.csv` and `run.json`, such as a `run_dir`.
+        best: Whether to take the model of the epoch with the lowest validation loss, `best.keras`.
 
     Returns:
         A `Run`.
@@ -362,7 +377,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     Raises:
         ValueError: as `Run.load`.
     """
-    return Run.load(folder)
+    return Run.load(folder, best=best)
 
 
 def describe(

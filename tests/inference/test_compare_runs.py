@@ -37,7 +37,7 @@ def test_only_settings_that_differ_are_listed():
     assert compared.names == ("rate0.1", "rate-0.2")
     assert compared.settings == {
         "learning_rate": (0.1, -0.2),
-        "compiled momentum": (0.9, 0.5),
+        "optimizer momentum": (0.9, 0.5),
         "layers": ("dense of 0.1", "dense of -0.2"),
     }
     assert compared.metrics == {"loss": (1.0, 1.0), "val_accuracy": (0.8, 0.9)}
@@ -56,6 +56,36 @@ def test_a_test_set_adds_the_paired_comparison(tmp_path):
     page = compared.to_html(tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text() == page and "a&lt;b" in page and "a<b" not in page
     assert page.count("<svg") == 1 and "McNemar" in page
+
+
+def test_runs_of_folders_have_intervals_and_words_in_place_of_objects():
+    files = {"validation_data": {"kind": "files", "count": 15}}
+    adam = {"class": "Adam", "learning_rate": 1e-3, "beta_1": 0.9, "factors": [0.5] * 60}
+    sgd = {"class": "SGD", "learning_rate": 0.1, "momentum": 0.9}
+    unfreeze = ["<recipes.callbacks.unfreeze.Unfreeze object>"]
+    many = [f"conv{number}: Conv2D(filters=8, kernel_size=[3, 3])" for number in range(9)]
+    compared = recipes.compare(
+        [
+            run_of(0.1, 0.8, compiled=sgd, callbacks=[], architecture=["input", *many], **files),
+            run_of(
+                0.2, 1.0, compiled=adam, callbacks=unfreeze, architecture=["input", "dense: Dense()"], **files
+            ),
+        ]
+    )
+    expected = [stats.binomtest(right, 15).proportion_ci(method="wilson") for right in (12, 15)]
+    np.testing.assert_allclose(compared.intervals["val_accuracy"], [(e.low, e.high) for e in expected])
+    rows = {line.split("  ")[0]: line.split()[1:] for line in compared.table().splitlines()}
+    assert rows["callbacks"] == ["none", "Unfreeze"]
+    assert rows["optimizer learning_rate"] == ["learning_rate", "0.1", "0.001"]
+    assert not {"optimizer momentum", "optimizer beta_1", "optimizer factors"} & set(rows)
+    assert "9 of its own, conv0 to conv8" in compared.table() and "dense: Dense()" in compared.table()
+
+
+def test_a_long_cell_is_broken_into_lines_of_which_none_is_lost():
+    long = " ".join(f"word{number}" for number in range(30))
+    table = recipes.compare([run_of(0.1, 0.8, loss=long), run_of(0.1, 0.8, loss="mse")], names="ab").table()
+    assert [word in table for word in long.split()] == [True] * 30
+    assert max(map(len, table.splitlines())) < 100
 
 
 def test_runs_whose_images_have_other_sizes_are_not_scored_on_the_same_examples():

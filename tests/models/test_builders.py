@@ -4,7 +4,7 @@ import pytest
 
 from recipes import models
 from recipes.initialize import Fixup
-from recipes.layers import MaxoutConv2D, ScalarAffine, StochasticDepth
+from recipes.layers import IdentityShortcut, MaxoutConv2D, ScalarAffine, StochasticDepth
 
 
 def trainable(model):
@@ -237,3 +237,22 @@ def test_bad_arguments_are_refused_with_what_to_do(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "Received" in str(error.value) and " expect" in str(error.value)
+
+
+@pytest.mark.parametrize("options", [{}, {"width": 3}, {"block": "preactivation", "depth": 16}])
+def test_a_resnet_is_made_of_layers_that_keras_has(options):
+    model = models.resnet((9, 8, 3), 4, **options)
+    own = [layer for layer in model.layers if not type(layer).__module__.startswith("keras.")]
+    assert not own
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_the_shortcuts_of_a_resnet_subsample_and_pad_as_the_layer_does(width):
+    model = models.resnet((9, 9, 3), 4, depth=8, width=width)
+    for stage, strides in ((1, 1), (2, 2), (3, 2)):
+        add = model.get_layer(f"stage{stage}_block1_add")
+        before = {1: "stem_relu", 2: "stage1_block1_relu2", 3: "stage2_block1_relu2"}[stage]
+        look = keras.Model(model.input, [model.get_layer(before).output, add.input[0]])
+        x, shortcut = (np.asarray(part) for part in look(images(size=9)))
+        expected = IdentityShortcut(16 * width * 2 ** (stage - 1), strides)(x)
+        np.testing.assert_array_equal(shortcut, expected)

@@ -22,7 +22,15 @@ from recipes.report import write_report
 from recipes.report.data_issues import data_issues
 from recipes.report.example_images import Predictions, predictions
 from recipes.report.figures import figures_of, too_few_looks
-from recipes.report.summary import Leaks, check_command, how_good, no_better_than, verdict, what_to_do
+from recipes.report.summary import (
+    Leaks,
+    check_command,
+    how_good,
+    may_be_guessing,
+    no_better_than,
+    verdict,
+    what_to_do,
+)
 from recipes.report.tables import confusion_of, settings_of
 
 HOSTILE = '<script>alert("x")</script>'
@@ -437,8 +445,46 @@ def test_a_network_that_guesses_is_not_called_fine(right, guess):
     assert no_better_than(seen) == guess
     told = verdict(plain_run(), seen, ["cat", "dog"])
     assert (told["kind"] == "warning") == (guess is not None)
-    assert ("always answering dog" in told["text"]) == (guess is not None)
+    assert ("always answering dog would get" in told["text"] or "no better" in told["text"]) == (guess == 1)
     assert ("pretrained" in what_to_do(plain_run(), seen)) == (guess is not None)
+
+
+@pytest.mark.parametrize("right", [10, 11, 12])
+def test_an_accuracy_whose_interval_includes_guessing_is_not_called_fine(right):
+    labels = np.array([0] * 7 + [1] * 8)
+    predicted = np.where(np.arange(15) < 15 - right, 1 - labels, labels)
+    seen = Predictions(labels, predicted, np.ones(15), 2, [], [], "")
+    low, high = binomtest(right, 15).proportion_ci(method="wilson")
+    unsure = low <= 8 / 15
+    assert unsure == (right < 12) == (may_be_guessing(seen) is not None)
+    remark = Finding("still_falling", "info", None, 1, "It falls.", "Train longer.")
+    told = verdict(plain_run(findings=[remark], record=Record()), seen, ["cat", "dog"])
+    assert told["kind"] == "info"
+    assert (f"always answering dog: {right} of 15 are right" in told["text"]) == unsure
+    assert (f"{low:.1%} to {high:.1%} includes the 8 that" in told["text"]) == unsure
+    said = what_to_do(plain_run(findings=[remark]), seen)
+    assert said.startswith("Evaluate it on more examples") if unsure else said == "Train longer."
+
+
+def test_a_remark_is_told_beside_the_good_news():
+    remark = Finding("overfitting", "info", None, 1, "It memorizes.", "Augment.")
+    one, two = (verdict(plain_run(findings=[remark] * count, record=Record())) for count in (1, 2))
+    assert one == {"kind": "info", "text": f"No error and no warning. A remark: {remark.title}."}
+    assert two["text"].endswith(f"{remark.title}, and 1 more below.")
+    assert verdict(plain_run(record=Record())) == {"kind": "ok", "text": "Nothing wrong was found."}
+
+
+def test_the_report_of_a_run_of_the_shell_speaks_the_words_of_the_shell(tmp_path):
+    remedy = "Stop at the best epoch (early_stopping=5), augment, or try learning_rate=0.01."
+    remark = Finding("overfitting", "info", None, 1, "It memorizes.", remedy)
+    for settings, words in (
+        ({}, remedy),
+        ({"command": "recipes train p"}, "Stop at the best epoch (--epochs)"),
+    ):
+        run = plain_run(findings=[remark], record=Record(), settings=settings, history={"loss": [1.0]})
+        shown = " ".join("".join(Page(write_report(run, tmp_path / "a.html").read_text()).text).split())
+        assert shown.count(words) == 2  # at the top, and with the finding
+        assert ("--learning-rate 0.01" in shown) == ("early_stopping" not in shown) == bool(settings)
 
 
 def test_a_withdrawn_finding_is_told_apart_without_its_advice(tmp_path):
