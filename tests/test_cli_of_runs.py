@@ -109,6 +109,27 @@ def test_a_report_that_is_written_again_has_what_it_had(trained, tmp_path, capsy
     assert "Confusion matrix" not in sections(moved / "report.html")
 
 
+def test_a_report_written_again_reads_the_images_as_the_command_did(trained, tmp_path, capsys):
+    photos, _, _ = trained
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    rows = ["file,kind"]
+    for file in sorted(photos.rglob("*.png")):
+        shutil.copy(file, flat / file.name)
+        rows.append(f"{file.name},{file.parent.name}")
+    (flat / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "kinds.csv").write_text("\n".join([*rows, "broken.png,dark"]))
+    words = ["train", str(flat), "--labels", str(tmp_path / "kinds.csv"), "--skip-bad", "--seed", "3"]
+    words += ["--model", "mlp", "--epochs", "1", "--out", str(tmp_path / "run"), "--quiet"]
+    assert main(words) == 0
+    first = (tmp_path / "run/report.html").read_text()
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert "labels in doubt" not in capsys.readouterr().err
+    again = (tmp_path / "run/report.html").read_text()
+    matrix = re.compile(r"Confusion matrix.*?</table>", re.S)
+    assert matrix.search(again)[0] == matrix.search(first)[0]
+
+
 def test_photos_that_a_run_was_trained_on_are_no_test_and_evaluate_says_so(trained, tmp_path, capsys):
     photos, folder, _ = trained
     shutil.copytree(folder, tmp_path / "run")

@@ -1,7 +1,9 @@
 """What a run remembers about its data: how images are read, and examples of them."""
 
+import argparse
 import json
 import os
+import shlex
 from typing import Any
 
 import tensorflow as tf
@@ -133,21 +135,39 @@ def data_of(run: Any) -> "tuple[Data, Data, Any] | None":
     shape, learned = tuple(run.settings.get("image_shape") or ()), run.settings.get("examples")
     as_they_were = "fit" not in (run.settings.get("validation_data") or {})  # images of one size, not resized
     how = {} if as_they_were or source in SETS else {"image_size": shape[:2], **reading_of(run.settings)}
-    try:
-        train, validation, info = data.load(source, verbose=0, **how)
-        whole = sum(info.counts.get(part) or 0 for part in ("train", "validation"))
-        if info.counts.get("train") != learned and learned and learned < whole:  # another part was held back
-            train, validation, info = data.load(source, validation=1 - learned / whole, verbose=0, **how)
-    except (ValueError, OSError):  # another folder than it was
-        return None
-    if info.image_shape != shape or tuple(info.class_names) != run.class_names:
-        return None
+    how |= _typed(run.settings.get("command")) if source not in SETS else {}
+    # In a shell the seed is that of the data too.
+    for seed in dict.fromkeys((run.settings.get("seed") or 0, 0)):
+        try:
+            read = data.load(source, verbose=0, seed=seed, **how)
+            counts = read[2].counts
+            whole = sum(counts.get(part) or 0 for part in ("train", "validation"))
+            if learned and counts.get("train") != learned < whole:  # another part was held back
+                read = data.load(source, validation=1 - learned / whole, verbose=0, seed=seed, **how)
+        except (ValueError, OSError):  # another folder than it was
+            return None
+        if _are_those_of(run, source, *read[1:]):
+            return read
+    return None
+
+
+def _typed(command):
+    """How the line of the shell that began a run had its folder read."""
+    words = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    words.add_argument("--labels")
+    words.add_argument("--skip-bad", action="store_true")
+    known, _ = words.parse_known_args(shlex.split(command or ""))
+    return {"labels": known.labels, "on_error": "skip" if known.skip_bad else "raise"}
+
+
+def _are_those_of(run, source, validation, info):
+    """Whether the validation data of a run is this."""
+    if info.image_shape != tuple(run.settings["image_shape"]) or tuple(info.class_names) != run.class_names:
+        return False
     if source in SETS:
-        same = info.counts.get("train") == learned
-    else:
-        found = identity_of(validation)
-        same = found is not None and json.loads(json.dumps(found)) == run.settings.get("validation_data")
-    return (train, validation, info) if same else None
+        return info.counts.get("train") == run.settings.get("examples")
+    found = identity_of(validation)
+    return found is not None and json.loads(json.dumps(found)) == run.settings.get("validation_data")
 
 
 def _source_of(run):
