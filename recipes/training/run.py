@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import os
-import re
 import warnings
 import zipfile
 import zlib
@@ -14,10 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 
-from recipes.checkpoints.comparison import architecture, loss_settings, optimizer_settings, plain, versions
 from recipes.common.files import (
     check_unpacked_size,
-    checksum,
     damaged,
     read_json,
     write_atomically,
@@ -36,9 +33,8 @@ from recipes.inference.log_to import Tracker, log_run
 from recipes.inference.of_run import data_of, export_run, labeled, labeled_folder, reading_of
 from recipes.inference.predict import Predictions, predict
 from recipes.optimizers import save_for_any_keras
-from recipes.training.run_folder import FILES, FORMAT, read_settings
-from recipes.training.settings import Settings
-from recipes.training.training_data import TrainingData
+from recipes.training.run_description import add_checksums, check_checksums
+from recipes.training.run_folder import FILES, read_settings
 
 if TYPE_CHECKING:
     from recipes.callbacks import SnapshotEnsemble
@@ -378,78 +374,3 @@ def load_run(folder: str | os.PathLike[str], *, best: bool = False) -> Run:
         ValueError: as `Run.load`.
     """
     return Run.load(folder, best=best)
-
-
-def describe(
-    settings: Settings, model: keras.Model, data: TrainingData, fingerprints: dict[str, Any]
-) -> dict[str, Any]:
-    """Everything that determines the result of a run, as `run.json` keeps it.
-
-    Args:
-        settings: The arguments of `recipes.train`.
-        model: The model, compiled or not.
-        data: The data of the run.
-        fingerprints: The fingerprints of the training and validation data, by name.
-    """
-    info = settings.info
-    compiled = {}
-    if model.compiled:
-        compiled = {"compiled": optimizer_settings(model.optimizer), "compiled_loss": loss_settings(model)}
-    return {
-        "format": FORMAT,
-        **{name: plain(value) for name, value in settings.arguments().items() if name != "info"},
-        "data": getattr(info, "source", None),
-        "class_names": list(info.class_names) if info is not None else None,
-        "task": getattr(info, "task", None),
-        "fit": getattr(info, "fit", None),
-        "background": plain(getattr(info, "background", None)),
-        "model": model.name,
-        "parameters": int(model.count_params()) if model.built else None,
-        "examples": data.source.examples,
-        "steps": data.steps,
-        "image_shape": list(data.source.image_shape or ()),
-        **compiled,
-        **fingerprints,
-        "architecture": architecture(model),
-        "versions": versions(),
-    }
-
-
-def add_checksums(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
-    """The description with the SHA-256 of every file of the finished run."""
-    files = [name for name in FILES if name != "run.json" and (folder / name).is_file()]
-    files += sorted(path.name for path in folder.glob("best-*.npz"))
-    files += sorted(str(path.relative_to(folder)) for path in folder.glob("snapshots/snapshot*"))
-    return {**description, "checksums": {name: checksum(folder / name) for name in files}}
-
-
-def check_checksums(folder: Path, settings: dict[str, Any]) -> list[str]:
-    """Compare the files of a run with their checksums in `run.json`; pictures, which nothing reads, are left out.
-
-    Returns:
-        Names of files that the finished run had and that are missing now.
-
-    Raises:
-        DamagedFileError: for a file that is not as it was written.
-    """
-    sums, gone = settings.get("checksums"), []
-    for name, expected in sums.items() if isinstance(sums, dict) else ():
-        file = folder / name
-        if (
-            not _is_of_a_run(name) or file.suffix == ".png"
-        ):  # run.json may not lead to a path outside the folder
-            continue
-        if not file.is_file():
-            gone.append(name)
-        elif checksum(file) != expected:
-            raise damaged(
-                file,
-                f"the {name} of a finished run",
-                "its SHA-256 is not the one in run.json",
-                "Put a copy of the file back, or remove checksums and sha256 from run.json to read it as it is.",
-            )
-    return gone
-
-
-def _is_of_a_run(name):
-    return name in FILES or re.fullmatch(r"best-\d+\.npz|snapshots/snapshot[\w.]+", name) is not None

@@ -37,8 +37,9 @@ from recipes.training.epoch_stream import blank_batch
 from recipes.training.interruption import SkippingCallbackList
 from recipes.training.longer_runs import go_on_longer
 from recipes.training.mended_labels import mended
-from recipes.training.run import Run, check_checksums, describe
+from recipes.training.run import Run
 from recipes.training.run_backup import Progress, RunBackup
+from recipes.training.run_description import check_checksums, describe
 from recipes.training.run_folder import FORMAT, open_folder
 from recipes.training.settings import (
     LossLike,

@@ -15,7 +15,7 @@ from recipes.checkpoints.callback_state import CallbackStates
 from recipes.checkpoints.kept_backups import Keep, KeptBackups
 from recipes.common.files import Archive, checksum
 from recipes.common.history_table import read_history
-from recipes.training.run import check_checksums
+from recipes.training.run_description import check_checksums
 from recipes.training.run_folder import FORMAT, read_settings
 
 FIXTURE = Path(__file__).with_name("run_2_0_0")  # a finished run without its model.keras

@@ -158,7 +158,7 @@ PHASES = {
     "writing the backup": ("recipes/checkpoints/backup_file.py", "_to_numpy", 15, {}),
     "writing best.keras": ("keras/src/saving/saving_lib.py", "_save_state", 9, {}),
     "writing the curves": ("recipes/plot/curves.py", None, 1, {}),
-    "the last line": ("recipes/training/run.py", "add_checksums", 1, {}),
+    "the last line": ("recipes/training/run_description.py", "add_checksums", 1, {}),
 }
 
 
