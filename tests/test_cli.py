@@ -447,6 +447,49 @@ def test_an_accuracy_above_guessing_is_not_called_no_better(accuracy, words):
     assert words in train_and_check._said_of_guessing(accuracy, 0.25)
 
 
+@pytest.mark.parametrize(
+    "typed, model, guessing, codes, following",
+    [
+        (
+            "--image-size 64 --model plain_cnn --seed 3",
+            "plain_cnn",
+            True,
+            [],
+            "--seed 3 --image-size 224 --out r_224",
+        ),
+        (
+            "--image-size=64 --epochs 2 --quiet",
+            "resnet",
+            False,
+            ["overfitting"],
+            "--epochs 2 --image-size 224 --out r_224",
+        ),
+        (
+            "--image-size 224 --seed 3",
+            "transfer",
+            True,
+            [],
+            "--image-size 224 --seed 3 --epochs 90 --out r_again",
+        ),
+        ("--image-size 224", "transfer", True, ["overfitting"], None),
+        ("--image-size 224", "transfer", False, [], None),
+    ],
+)
+def test_what_a_network_that_may_guess_is_told_to_train_keeps_what_was_typed(
+    monkeypatch, typed, model, guessing, codes, following
+):
+    monkeypatch.setattr(train_and_check, "_usual_size", lambda model: 224)
+    words = ["train", "p", *typed.split(), "--out", "r"]
+    options = parser().parse_args(words)
+    options.words = ["recipes", *words]
+    network = SimpleNamespace(name=model, input_shape=(None, 64, 64, 3))
+    run = SimpleNamespace(model=network, findings=[SimpleNamespace(code=code) for code in codes])
+    told = train_and_check._again(options, run, guessing)
+    assert told == (following and f"recipes train p {following}")
+    if told:
+        parser().parse_args(told.split()[1:])
+
+
 def test_leaks_are_named_at_the_end_of_train(capsys):
     pair = diagnose.DuplicatePair(2, 0, "train", "validation", 1.0, True, 0, 0, "a/t.jpg", "a/v.jpg")
     train_and_check._print_leaks([pair])

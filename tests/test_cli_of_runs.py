@@ -57,9 +57,11 @@ def test_a_run_is_evaluated_on_a_folder_as_the_command_does(trained, capsys):
     assert main(["evaluate", str(folder), str(photos), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     run = recipes.load_run(folder)
-    assert json.loads(run.evaluate(photos).to_json()) == told
+    with pytest.warns(UserWarning, match=r"Run\.evaluate: the run was trained on 36 of these 40 images"):
+        scores = run.evaluate(photos)
+    assert json.loads(scores.to_json()) == told
     train, _, _ = recipes.data.load(photos, image_size=12, validation=0, verbose=0)
-    assert run.evaluate(train.batch(40)).accuracy == run.evaluate(str(photos)).accuracy
+    assert run.evaluate(train.batch(40)).accuracy == scores.accuracy
 
 
 def test_the_best_epoch_can_be_used_in_place_of_the_last(trained, tmp_path, capsys):
@@ -74,7 +76,8 @@ def test_the_best_epoch_can_be_used_in_place_of_the_last(trained, tmp_path, caps
     for words in (["predict", str(copy), str(photos)], ["evaluate", str(copy), str(photos)]):
         assert main([*words, "--best", "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
-    assert found["accuracy"] == pytest.approx(best.evaluate(photos).accuracy)
+    with pytest.warns(UserWarning, match="trained on 36"):
+        assert found["accuracy"] == pytest.approx(best.evaluate(photos).accuracy)
     (copy / "best.keras").unlink()
     assert main(["predict", str(copy), str(photos), "--best"]) == 2
     said = capsys.readouterr().err
@@ -102,11 +105,45 @@ def test_a_report_that_is_written_again_has_what_it_had(trained, tmp_path, capsy
     shutil.copytree(folder, moved)
     photos.rename(f"{photos}_away")
     try:
-        assert main(["report", str(moved)]) == 0
+        assert main(["report", str(moved)]) == 2  # and keeps the page that has more
+        assert main(["report", str(moved), "--out", str(tmp_path / "less.html")]) == 0
     finally:
         Path(f"{photos}_away").rename(photos)
-    assert "no labels in doubt; --data FOLDER" in capsys.readouterr().err
-    assert "Confusion matrix" not in sections(moved / "report.html")
+    refused, told = capsys.readouterr().err.splitlines()
+    assert "Give labeled images with --data FOLDER" in refused and "no names of files; --data FOLDER" in told
+    assert sections(moved / "report.html") == sections(folder / "report.html")
+    assert "Confusion matrix" not in sections(tmp_path / "less.html")
+    less = (tmp_path / "less.html").read_text()
+    assert "(4 of 4), 95 % interval 51.0% to 100.0%" in less and "No held-out examples were looked at" in less
+
+
+def test_a_run_finds_its_images_from_every_working_folder(trained, tmp_path, capsys, monkeypatch):
+    photos, _, _ = trained
+    project = tmp_path / "project"
+    (project / "elsewhere").mkdir(parents=True)
+    shutil.copytree(photos, project / "mine")
+    monkeypatch.chdir(project)
+    words = ["train", "mine", "--model", "mlp", "--epochs", "1", "--out", "runs/a", "--quiet"]
+    assert main(words) == 0
+    moved = tmp_path / "moved"
+    for here, run, images in (
+        (project, "runs/a", "mine"),
+        (project / "elsewhere", "../runs/a", "../mine"),
+        (project / "runs", "a", "../mine"),
+        (tmp_path, str(project / "runs/a"), str(project / "mine")),
+        (tmp_path, "moved/runs/a", "moved/mine"),  # the whole project
+    ):
+        if run.startswith("moved"):
+            shutil.move(project, moved)
+        monkeypatch.chdir(here)
+        capsys.readouterr()
+        assert main(["evaluate", run, images]) == 0
+        assert "warning: the run was trained on 36 of these 40 images" in capsys.readouterr().err, here
+        assert main(["report", run]) == 0
+    assert "Confusion matrix" in (moved / "runs/a/report.html").read_text()
+    shutil.copytree(moved / "runs/a", tmp_path / "alone")
+    assert main(["evaluate", "alone", "moved/mine"]) == 0
+    assert "not where they were, so whether they are among these was not looked at" in capsys.readouterr().err
 
 
 def test_a_report_written_again_reads_the_images_as_the_command_did(trained, tmp_path, capsys):
@@ -138,7 +175,7 @@ def test_photos_that_a_run_was_trained_on_are_no_test_and_evaluate_says_so(train
     (tmp_path / "run/examples.npz").unlink()  # as without monitors
     with pytest.warns(UserWarning, match=r"without examples\.npz"):
         assert main(["evaluate", str(tmp_path / "run"), str(photos)]) == 0
-    assert "this is the folder that the run was trained on" in capsys.readouterr().err
+    assert "trained on 36 of these 40 images" in capsys.readouterr().err
     shutil.copytree(photos, tmp_path / "copies")
     assert main(["evaluate", str(folder), str(tmp_path / "copies")]) == 0
     assert "trained on 36 of these 40 images" in capsys.readouterr().err
@@ -166,6 +203,10 @@ def test_a_folder_of_some_of_the_classes_is_evaluated(trained, tmp_path, capsys)
     shutil.copytree(photos / "dark", tmp_path / "others" / "day")
     assert main(["evaluate", str(folder), str(tmp_path / "others")]) == 2
     assert "named like the run's classes: 'bright', 'dark'" in capsys.readouterr().err
+    for name in ("Bright", "Dark"):
+        shutil.copytree(photos / "dark", tmp_path / "capitals" / name)
+    assert main(["evaluate", str(folder), str(tmp_path / "capitals")]) == 2
+    assert "Rename 'Bright' to 'bright', 'Dark' to 'dark'." in capsys.readouterr().err
 
 
 def test_labels_of_a_folder_may_stand_in_a_table(trained, tmp_path):
@@ -173,8 +214,9 @@ def test_labels_of_a_folder_may_stand_in_a_table(trained, tmp_path):
     rows = [f"{path.parent.name}/{path.name},{path.parent.name}" for path in photos.glob("*/*.png")]
     (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]))
     run = recipes.load_run(folder)
-    by_table = run.evaluate(photos, labels=tmp_path / "labels.csv")
-    assert by_table.to_json() == run.evaluate(photos).to_json()
+    with pytest.warns(UserWarning, match="trained on 36"):
+        by_table = run.evaluate(photos, labels=tmp_path / "labels.csv")
+        assert by_table.to_json() == run.evaluate(photos).to_json()
     with pytest.raises(ValueError, match="only with a folder of images"):
         run.evaluate((np.zeros((2, 12, 12, 3)), np.zeros(2, int)), labels="labels.csv")
 

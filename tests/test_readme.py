@@ -273,3 +273,22 @@ def test_a_picture_takes_sixty_kilobytes_at_most():
     pictures = [path for kind in ("png", "jpg", "gif") for path in (ROOT / "examples").rglob(f"*.{kind}")]
     assert pictures
     assert [path.name for path in pictures if path.stat().st_size > 60_000] == []
+
+
+@pytest.mark.parametrize("shape", [(241, 300), (300, 241), (333, 200), (97, 131)])
+@pytest.mark.parametrize("size", [(64, 64), (60, 90)])
+def test_the_photo_of_the_phone_guide_is_read_as_in_training(shape, size, tmp_path):
+    code = next(
+        code
+        for _, code in blocks((ROOT / "docs/guides/notebook_to_phone.md").read_text())
+        if "read_photo" in code
+    )
+    namespace = {"np": np}
+    exec(code, namespace)
+    coarse = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype="uint8")
+    photo = Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BICUBIC)
+    photo.save(tmp_path / "photo.png")
+    ours = np.asarray(recipes.data.read_image(tmp_path / "photo.png", image_size=size), float)
+    theirs = namespace["read_photo"](tmp_path / "photo.png", size)[0].astype(float)
+    # 0.11 to 0.17 gray levels; with ImageOps.fit, which cuts at half a pixel, up to 2.0.
+    assert ours.shape == theirs.shape and np.abs(ours - theirs).mean() < 0.3

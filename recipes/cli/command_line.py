@@ -44,4 +44,4 @@ def _interrupted(options, words):
         return "interrupted"
     if not (options.out / "run.json").exists():
         return "interrupted before the first step; nothing is left behind"
-    return f"interrupted. {kept_until(options.out)}; go on with: {shlex.join([*began(words), '--resume'])}"
+    return f"interrupted. {kept_until(options.out)}; go on with:\n{shlex.join([*began(words), '--resume'])}"

@@ -1,7 +1,6 @@
 """predict, evaluate, export, report and compare: what is done with the folder of a finished run."""
 
 import json
-import os
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -15,8 +14,8 @@ from recipes.common.nearest import did_you_mean, nearest_path
 from recipes.common.shell_words import in_shell_words
 
 _WITHOUT_IMAGES = (
-    "the run's own images are not where or what they were, so the page has no scores by class, no examples and no "
-    "labels in doubt; --data FOLDER gives it labeled images"
+    "the run's own images are not where they were, or are others now, so the page has no scores by class, no examples "
+    "and no names of files; --data FOLDER gives it labeled images"
 )
 
 
@@ -119,8 +118,7 @@ def evaluate(options: Namespace) -> None:
     with remarks_on_stderr():  # remarks of data.load are not results
         examples = _labeled(run, options.folder, options)
         scores = run.evaluate(examples, grad_cam=options.html is not None)
-    if said := _trained_on(run, options.data, examples):
-        print(f"recipes evaluate: {said}", file=sys.stderr)
+    _say_trained_on(options, run, examples)
     if options.html:
         from recipes.common.files import write_text  # noqa: PLC0415 - the command starts without it
 
@@ -134,27 +132,12 @@ def evaluate(options: Namespace) -> None:
         )
 
 
-def _trained_on(run, folder, examples):
-    """A warning where the run was trained on images that it is now scored on; nothing where it was not."""
-    from recipes.common.datasets import files_of  # noqa: PLC0415 - the command starts without it
-    from recipes.common.files import checksum  # noqa: PLC0415 - the command starts without it
+def _say_trained_on(options, run, examples):
+    from recipes.inference.of_run import TRAINED_ON, trained_on  # noqa: PLC0415 - the command starts without it
 
-    own, files = getattr(run.examples, "files", None) or (), files_of(examples)
-    sizes = {os.path.getsize(file) for file in files}
-    # Copies have the same size, so few others are read.
-    alike = [file for file in own if os.path.exists(file) and os.path.getsize(file) in sizes]
-    contents = {checksum(file) for file in alike}
-    sizes = {os.path.getsize(file) for file in alike}
-    again = sum(os.path.getsize(file) in sizes and checksum(file) in contents for file in files)
-    lower = "the scores on images that it has not seen will be lower"
-    if again:
-        return (
-            f"warning: the run was trained on {again:,} of these {len(files):,} images, or on copies; {lower}"
-        )
-    data = run.settings.get("data")
-    if not own and data and os.path.exists(data) and os.path.realpath(data) == os.path.realpath(folder):
-        return f"warning: this is the folder that the run was trained on; {lower}"
-    return ""
+    if said := trained_on(run, options.data, examples):
+        warning = "warning: " if said.startswith(TRAINED_ON) else ""
+        print(f"recipes {options.command}: {warning}{said}", file=sys.stderr)
 
 
 def export(options: Namespace) -> int:
@@ -196,6 +179,9 @@ def report(options: Namespace) -> None:
 
     Args:
         options: `folder`, `out` (None: report.html in the folder), `data` (None: what the run held back), `json`.
+
+    Raises:
+        BadInputError: when the images are gone, and the report that is there would be replaced by one without them.
     """
     run, path = load_run(options.folder, options.command), options.out or options.folder / "report.html"
     from recipes.inference.of_run import data_of  # noqa: PLC0415 - the command starts without it
@@ -204,11 +190,16 @@ def report(options: Namespace) -> None:
         how: dict[str, Any] = {}
         if options.data:
             how["validation"] = _labeled(run, options.folder, options)
-            told = _trained_on(run, options.data, how["validation"])
-        else:
-            told = "" if data_of(run) is not None else _WITHOUT_IMAGES
-        if told:
-            print(f"recipes report: {told}", file=sys.stderr)
+            _say_trained_on(options, run, how["validation"])
+        elif run.class_names is not None and data_of(run) is None:
+            if options.out is None and path.exists():
+                raise BadInputError(
+                    "expects the images of the run where they were, to write its report again. Received "
+                    f"{options.folder}, trained on {run.settings.get('data')}, which is not there or is other now. "
+                    "Give labeled images with --data FOLDER, or another file with --out, for a page without scores by "
+                    "class, examples and names of files"
+                )
+            print(f"recipes report: {_WITHOUT_IMAGES}", file=sys.stderr)
         title = f"{run.model.name} on {run.settings['data']}" if run.settings.get("data") else None
         run.report(path, title=title, **how)
     print(json.dumps({"report": str(path)}) if options.json else f"report in {path}")
@@ -229,10 +220,10 @@ def compare(options: Namespace) -> None:
         check_run_folder(folder)
     with remarks_on_stderr():
         load_keras("recipes compare: loading the runs")
-        test = None
         if options.data:
-            test = _labeled(load_run(options.folders[0], options.command), options.folders[0], options)
-        compared = recipes.compare(options.folders, test)
+            say_no_images(options.command, [options.data], [options.labels])
+        how = {"labels": options.labels, "on_error": "skip" if options.skip_bad else "raise"}
+        compared = recipes.compare(options.folders, options.data, **(how if options.data else {}))
     if options.html:
         compared.to_html(options.html)
         print(f"page in {options.html}", file=sys.stderr)

@@ -132,8 +132,8 @@ def _print_run(options, run, path, info, progress, leaks):
     guessing = guess is not None and accuracy <= guess[0] + guess[1]
     low, _ = _interval(accuracy, info) or (1.0, 1.0)
     unsure = guessing or (guess is not None and low <= guess[0])
-    if guessing and not any(finding.severity == "error" for finding in run.findings):
-        following = _again(options)
+    if unsure and not any(finding.severity == "error" for finding in run.findings):
+        following = _again(options, run, guessing) or following
     if options.json:
         finite = {name: value if math.isfinite(value) else None for name, value in last.items()}
         findings = [finding.to_dict() for finding in run.findings]
@@ -213,12 +213,30 @@ def _guess(info):
     return share, math.sqrt(share * (1 - share) / held_out)
 
 
-def _again(options):
-    """Another training for a network that guesses: pretrained where it was not, else longer."""
-    words = ["recipes", "train", options.data, "--out", f"{options.out}_again"]
-    if options.model == "auto" and options.image_size and options.image_size <= SMALL:
-        return shlex.join([*words, "--image-size", "224"])
-    return shlex.join([*words, "--epochs", str(3 * options.epochs)])
+def _again(options, run, guessing):
+    """Another training for a network that may guess: pretrained where it was not, else longer; None for neither."""
+    words = [word for word in options.words if word not in ("--quiet", "--json")]
+    colored = run.model.name not in ("transfer", "unet") and run.model.input_shape[-1] == 3
+    if colored and (options.image_size or SMALL) <= SMALL and _usual_size("auto") > SMALL:
+        size = str(_usual_size("auto"))
+        how = {"--image-size": size, "--model": None, "--learning-rate": None}
+        return shlex.join(_with_options(words, {**how, "--out": f"{options.out}_{size}"}))
+    if not guessing or any(finding.code == "overfitting" for finding in run.findings):
+        return None
+    return shlex.join(
+        _with_options(words, {"--epochs": str(3 * options.epochs), "--out": f"{options.out}_again"})
+    )
+
+
+def _with_options(words, options):
+    """The words of a command with these options in place of its own; None leaves an option out."""
+    kept, skip = [], False
+    for word in words:
+        name = word.partition("=")[0]
+        if not skip and name not in options:
+            kept.append(word)
+        skip = not skip and word in options
+    return kept + [word for name, value in options.items() if value is not None for word in (name, value)]
 
 
 def _check_command(options, *more):

@@ -58,6 +58,8 @@ _WORDS = (
     (r"(?<![\w.])fit=(['\"])(\w+)\1", r"--fit \2"),
     (r"(examples|calibrated)=\(images, labels\), or a tf\.data\.Dataset of such pairs", "--data FOLDER"),
     (r"int8=True", "--int8"),
+    (r": give DeadReluDetector\(data=\)", ""),
+    (r"retrained network \(recipes\.models\.transfer\)", "retrained network (--image-size 224)"),
     (r"best=True", "--best"),
     (r"calibrated=True", "--calibrate"),
     (r"recipes\.compare\(\['runs/a', 'runs/b'\]\)", "recipes compare runs/a runs/b"),

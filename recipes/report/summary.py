@@ -31,6 +31,7 @@ class Leaks(NamedTuple):
     said: tuple[str, ...] = ()
 
 
+_PRETRAINED = "a pretrained network (recipes.models.transfer)"
 _NAMED = 3  # pairs in the summary
 _LEAKED = 0.01  # of the validation examples: more than this moves a validation accuracy
 
@@ -93,6 +94,9 @@ def verdict(
         }
     if doubted:
         return {"kind": "ok", "text": "Nothing wrong was found in the training." + _doubts(doubted)}
+    if seen is None and "val_accuracy" in (run.history or {}):
+        text = "Nothing wrong was found in the training. No held-out examples were looked at for this page."
+        return {"kind": "ok", "text": text}
     return {"kind": "ok", "text": "Nothing wrong was found."}
 
 
@@ -106,7 +110,8 @@ def _doubts(doubted):
 def how_good(run: Any, seen: Predictions | None = None) -> str:
     """One sentence on how well the run ended, or nothing where it logged no loss.
 
-    It gives the number of right answers where `seen` covers the validation data: 53.3 % of 15 examples says little.
+    It gives the number of right answers where that of the validation examples is known, from the settings or as that of
+    `seen`: 53.3 % of 15 examples says little.
     """
     history = run.history or {}
     epochs = len(history.get("loss", ()))
@@ -122,12 +127,17 @@ def how_good(run: Any, seen: Predictions | None = None) -> str:
         if values.size and math.isfinite(values[-1]):
             best = np.nanmax(values)
             was = f", {best:.1%} in the best epoch" if best - values[-1] >= 0.005 else ""
-            right = 0 if seen is None else int((seen.labels == seen.predicted).sum())
-            same = name == "val_accuracy" and right and abs(right / len(seen.labels) - values[-1]) < 1e-5
-            count = ""
-            if same:
-                low, high = wilson_interval(right, len(seen.labels))
-                count = f" ({right:,} of {len(seen.labels):,}), 95 % interval {low:.1%} to {high:.1%},"
+            held_out = validation_examples(run)
+            if (
+                held_out is None
+                and seen is not None
+                and abs(_right(seen) / len(seen.labels) - values[-1]) < 1e-5
+            ):
+                held_out = len(seen.labels)
+            right, count = round(values[-1] * (held_out or 0)), ""
+            if name == "val_accuracy" and held_out and abs(right / held_out - values[-1]) < 1e-5:
+                low, high = wilson_interval(right, held_out)
+                count = f" ({right:,} of {held_out:,}), 95 % interval {low:.1%} to {high:.1%},"
             return f"{said.format(values[-1])}{count} {after}{was}."
     name = "val_loss" if "val_loss" in history else "loss"
     first, last = float(history[name][0]), float(history[name][-1])
@@ -209,10 +219,12 @@ def _what_to_do(run, seen, leaks):
     if leaking(leaks):
         if said := getattr(leaks, "said", ()):
             more = f" (and {len(said) - _NAMED} more)" if len(said) > _NAMED else ""
+            if leaks[0] > leaks[1] / 2:
+                return "Give labeled examples that it was not trained on."
             return f"{'; '.join(said[:_NAMED])}{more}. What to do: {WITH_FILES}."
         return "Keep such copies on one side: recipes.diagnose.near_duplicates(train, validation) lists them."
     if no_better_than(seen) is not None:
-        return "Train longer, give it more examples, or begin with a pretrained network (recipes.models.transfer)."
+        return f"Train longer, give it more examples, or begin with {_PRETRAINED}."
     if before_training(run).get("skipped"):
         return "Run the checks that were skipped, then evaluate on examples that were neither trained nor validated on."
     unsure = may_be_guessing(seen) is not None
@@ -226,7 +238,14 @@ def _what_to_do(run, seen, leaks):
         if shell
         else "run.evaluate(test)"
     )
-    return f"Evaluate it on {more}examples that were neither trained nor validated on, with {how}."
+    or_else = (
+        f" A{_PRETRAINED[1:]} needs fewer examples to train on." if unsure and _from_scratch(run) else ""
+    )
+    return f"Evaluate it on {more}examples that were neither trained nor validated on, with {how}.{or_else}"
+
+
+def _from_scratch(run):
+    return run.model is not None and run.model.name != "transfer" and run.model.input_shape[-1] == 3
 
 
 def check_command(settings: Mapping[str, Any] | None, seconds: int) -> str | None:
@@ -273,6 +292,18 @@ def numbers(
         remark = f"{leaks[0]:,} of them in training" if leaks and leaks[0] else "not trained on"
         rows.append(("held-out examples", f"{len(seen.labels):,}", remark))
     return rows
+
+
+def validation_examples(run: Any) -> int | None:
+    """How many validation examples a run had, according to its settings; None where they do not say."""
+    described = (run.settings or {}).get("validation_data") or {}
+    if described.get("kind") == "files":
+        return described.get("count")
+    if described.get("kind") == "arrays":
+        return described["shapes"][0][0]
+    batched = "shape=()" not in str(described.get("elements"))  # labels of single examples are numbers
+    count = described.get("cardinality", -1)
+    return None if batched or count <= 0 else count
 
 
 def words(name: str) -> str:

@@ -206,7 +206,8 @@ def _optimizer(model, source, settings):
     if name == "auto":
         name = _chosen(model)
     if rate == "auto":
-        rate = _peak_rate(name, model, source.element_spec[1].shape[0] or settings.batch_size)
+        batch = source.element_spec[1].shape[0] or settings.batch_size
+        rate = _peak_rate(name, model, min(batch, source.examples or batch))
     if name in _WITH_MOMENTUM:
         momentum = 0.9
         # The papers' L2 shrinks a weight by rate x decay, and momentum carries that on 1 / (1 - momentum) times.

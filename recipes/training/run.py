@@ -30,7 +30,15 @@ from recipes.evaluate.classifier import classifier
 from recipes.evaluate.evaluation import Evaluation
 from recipes.inference.export import Exported
 from recipes.inference.log_to import Tracker, log_run
-from recipes.inference.of_run import data_of, export_run, labeled, labeled_folder, reading_of
+from recipes.inference.of_run import (
+    TRAINED_ON,
+    data_of,
+    export_run,
+    labeled,
+    labeled_folder,
+    reading_of,
+    trained_on,
+)
 from recipes.inference.predict import Predictions, predict
 from recipes.optimizers import save_for_any_keras
 from recipes.training.run_description import add_checksums, check_checksums
@@ -58,6 +66,8 @@ class Run:
         examples: The margins of each training example in the steps, for `diagnose.label_issues`; None without monitors,
             and where examples have no numbers, such as in a data set that shuffles and batches itself.
         class_names: Names of the classes, where `info` gave them.
+        folder: The folder that it was loaded from; None without. Relative paths of its images are looked for beside it,
+            as they lay when it was trained, and then in the working folder.
     """
 
     model: keras.Model
@@ -70,6 +80,7 @@ class Run:
     validation: Data | None = None
     examples: ExampleHistory | None = None
     class_names: tuple[str, ...] | None = None
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         self.findings = Findings(self.findings)
@@ -177,12 +188,18 @@ class Run:
             on_error: "skip" leaves out images of a folder that cannot be read, and names them.
             **options: Arguments of `recipes.evaluate.classifier`.
 
+        Warns:
+            UserWarning: when images of a folder are among those that the run was trained on, or exact copies of them,
+                as far as these are still where they were.
+
         Raises:
             ValueError: for a folder, when the run does not know its classes and how its images were read; for `labels`
                 without a folder.
         """
         if isinstance(test, (str, os.PathLike)):
-            test = labeled_folder(self, test, labels=labels, on_error=on_error, verbose=0)
+            folder, test = test, labeled_folder(self, test, labels=labels, on_error=on_error, verbose=0)
+            if (said := trained_on(self, folder, test)).startswith(TRAINED_ON):
+                warnings.warn(f"Run.evaluate: {said}.", stacklevel=2)
         elif labels is not None:
             raise ValueError(
                 f"Run.evaluate expects labels= only with a folder of images. Received it with {type(test).__name__}. "
@@ -332,6 +349,7 @@ class Run:
             if (folder / "examples.npz").exists()
             else None,
             class_names=tuple(map(str, names)) if isinstance(names, list) and names else None,
+            folder=folder,
         )
 
 

@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import stats
 
 import recipes
@@ -93,8 +94,33 @@ def test_runs_whose_images_have_other_sizes_are_not_scored_on_the_same_examples(
     other.model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, activation="softmax")])
     runs = [run_of(0.1, 0.8), other]
     assert recipes.compare(runs).names == ("rate0.1", "rate0.2")
-    with pytest.raises(ValueError, match=r"one shape .* \(2,\), \(3,\)\. .* recipes evaluate"):
+    with pytest.raises(ValueError, match=r"one shape .* \(2,\), \(3,\)\. Give the folder"):
         recipes.compare(runs, (np.zeros((4, 2)), np.zeros(4, int)))
+
+
+def test_each_run_reads_a_folder_at_its_own_size(tmp_path):
+    levels = random.integers(0, 256, 30)
+    for number, level in enumerate(levels):
+        name = "yes" if level > 127 else "no"
+        (tmp_path / name).mkdir(exist_ok=True)
+        Image.fromarray(np.full((20, 20, 3), level, "uint8")).save(tmp_path / name / f"{number}.png")
+
+    def run_at(size, sign):
+        model = keras.Sequential(
+            [
+                keras.Input((size, size, 3)),
+                keras.layers.GlobalAveragePooling2D(),
+                keras.layers.Rescaling(1 / 255, offset=-0.5),
+                keras.layers.Dense(2, activation="softmax", kernel_initializer="zeros"),
+            ]
+        )
+        model.layers[-1].set_weights([np.array([[-sign, sign]] * 3, float), np.zeros(2)])
+        settings = {"image_shape": [size, size, 3], "run_dir": f"runs/{size}"}
+        return Run(model, {"loss": [1.0]}, settings=settings, class_names=("no", "yes"))
+
+    compared = recipes.compare([run_at(8, 1), run_at(16, -1)], tmp_path)
+    assert compared.paired[0].accuracies == (1.0, 0.0) and compared.paired[0].only_first == 30
+    assert [one.accuracy for one in compared.evaluations] == [1.0, 0.0]
 
 
 def test_folders_are_loaded(tmp_path):

@@ -253,6 +253,8 @@ def test_few_examples_are_counted_beside_their_share():
         plain_run(history=history), seen
     )
     assert "of 15" not in how_good(plain_run(history={**history, "val_accuracy": [0.6]}), seen)
+    files = {"validation_data": {"kind": "files", "count": 15}}  # known without the images
+    assert "(8 of 15), 95 % interval" in how_good(plain_run(history=history, settings=files))
 
 
 def test_the_last_sentence_is_the_remedy_of_the_worst_finding():
