@@ -97,6 +97,12 @@ def _say_new_run(options):
 
 def _how_trained(options, model, info, compiled):
     """What `train` and `check` give to `recipes.train` alike, so that one checks what the other trains."""
+    if options.batch_size and options.batch_size > info.counts["train"]:
+        print(
+            f"recipes {options.command}: --batch-size {options.batch_size} is more than the {info.counts['train']} "
+            "training images, so an epoch is one step of all of them",
+            file=sys.stderr,
+        )
     how = {
         **compiled,
         "batch_size": options.batch_size or batch_size(info.counts["train"]),
