@@ -77,7 +77,7 @@ class Evaluation:
         top5: Share with the true class among the five likeliest; NaN for five classes or fewer, and several labels.
         auroc: Area under the ROC curve of each class against the rest, `(classes,)`.
         confusion: Rows are true, columns predicted classes, `(classes, classes)`; for several labels `(classes, 2, 2)`.
-        ece: Expected calibration error, in [0, 1], over at most 15 bins of 20 examples or more, equally many in each and
+        ece: Expected calibration error, in [0, 1], over at most 15 bins of 20 examples or more, equally many in each,
             sorted by confidence; the bias of bins of 50 or more is subtracted (Kumar et al. 2019, section 5).
         reliability: Those bins, `(bins, 3)`: mean confidence, accuracy, examples.
         coverage: `(m, 2)`, at most 1000 rows: share of most confident examples, accuracy on it.
