@@ -190,6 +190,7 @@ class Monitor(FitMember):
             self.set_monitor_state(_renamed(state["monitor"], names))
         else:
             names = {}
+            self.set_state_of_another_model(state["monitor"])
         if "record" in state:
             record = Record.from_bytes(base64.b64decode(state["record"]))
             record.rename(lambda name: _renamed(name, names))
@@ -201,6 +202,9 @@ class Monitor(FitMember):
 
     def set_monitor_state(self, state: dict[str, Any]) -> None:
         """Restore what `monitor_state` gave."""
+
+    def set_state_of_another_model(self, state: dict[str, Any]) -> None:
+        """Take what applies to any model from a `monitor_state` of another one."""
 
     def _layers(self):
         return [

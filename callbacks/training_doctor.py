@@ -102,6 +102,7 @@ class TrainingDoctor(Monitor):
         self._history = {}
         self._probes = 0
         self._extended_after: int | None = None  # epochs, of a finished run that was given more
+        self._earlier = 0  # epochs before the history begins, such as those of another model
         self._clock, self._told = EpochClock(), False
         self._learning: int | None = None  # variables, at the end of an epoch
         self._usual_epoch = False  # whether nothing was traced in the last epoch
@@ -133,7 +134,7 @@ class TrainingDoctor(Monitor):
             super().on_train_begin(logs)
 
     def reset(self) -> None:
-        self._history, self._probes = {}, 0
+        self._history, self._probes, self._earlier = {}, 0, 0
         self._book, self._extended_after = None, None
         self.tried = None
         self._clock, self._told, self._learning, self._usual_epoch = EpochClock(), False, None, False
@@ -146,6 +147,7 @@ class TrainingDoctor(Monitor):
         if seen and long and len(self.record) == self._probes:
             self._hub.probe_next()
         self._probes = len(self.record)
+        self._earlier = max(0, epoch - self._seen)
         super().on_epoch_begin(epoch, logs)
         self._clock.epoch_begins()
         self._say_where_the_time_goes()  # with what callbacks did at the end of the epoch before
@@ -185,17 +187,22 @@ class TrainingDoctor(Monitor):
     def monitor_state(self) -> dict[str, Any]:
         book = {} if self._book is None else {"book": self._book.state()}
         plan = {"planned": self.params.get("epochs"), "extended_after": self._extended_after}
-        return {"history": self._history, "times": self._clock.epochs, **plan, **book}
+        seen = {"history": self._history, "earlier": self._earlier, "times": self._clock.epochs}
+        return {**seen, **plan, **book}
 
     def set_monitor_state(self, state: dict[str, Any]) -> None:
         self._history = {name: list(values) for name, values in state["history"].items()}
+        self._earlier = state.get("earlier", 0)  # which an earlier version does not tell
         self._clock.epochs = list(state.get("times", ()))
         self._extended_after, planned = state.get("extended_after"), state.get("planned")
-        done = max((len(values) for values in self._history.values()), default=0)
+        done = self._earlier + self._seen
         if planned is not None and done >= planned and (self.params.get("epochs") or 0) > planned:
             self._extended_after = done
         if self._book is not None and "book" in state:
             self._book.take_up(state["book"])
+
+    def set_state_of_another_model(self, state: dict[str, Any]) -> None:
+        self._clock.epochs = list(state.get("times", ()))
 
     def _begin(self):
         # Looks into layers, and needs TensorFlow, as all monitors do; the callbacks load on any backend.
@@ -240,8 +247,13 @@ class TrainingDoctor(Monitor):
             held_out = read_sample(self._validation, self.model, name="validation", **options)
         return {**describe_model(self.model), "data": describe_samples(self.model, train, held_out)}
 
+    @property
+    def _seen(self):
+        """The epochs in the history."""
+        return max(map(len, self._history.values()), default=0)
+
     def _judge(self, logs):
-        epochs = max((len(values) for values in self._history.values()), default=0)
+        epochs = self._seen
         for name, value in logs.items():
             self._history.setdefault(name, [float("nan")] * epochs).append(float(value))
         for values in self._history.values():
@@ -281,11 +293,13 @@ class TrainingDoctor(Monitor):
     def _update(self, **facts):
         if self._extended_after is not None:
             facts["extended_after"] = self._extended_after
+        planned = self.params.get("epochs")
         found = self._book.update(
             self._history,
             self.record,
             steps=self._steps_taken(),
-            planned=self.params.get("epochs"),
+            planned=None if planned is None else planned - self._earlier,
+            earlier=self._earlier,
             **facts,
         )
         self._say(found)
@@ -293,7 +307,7 @@ class TrainingDoctor(Monitor):
     def _steps_taken(self):
         """Steps of this run so far, or None where `fit` does not know how long an epoch is."""
         steps = self.params.get("steps")
-        return steps and steps * max(len(values) for values in self._history.values())
+        return steps and steps * self._seen
 
     def _say(self, findings, printed=False):
         if self.verbose and not printed:

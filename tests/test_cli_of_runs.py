@@ -347,6 +347,16 @@ def test_a_refused_resume_names_only_what_was_typed_otherwise(trained, tmp_path,
     assert "add --force to your line" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_fewer_epochs_than_are_done_are_refused_in_words_of_the_shell(trained, capsys, force):
+    _, folder, _ = trained
+    words = shlex.split(json.loads((folder / "run.json").read_text())["command"])[1:]
+    assert main([*words, "--epochs", "1", "--resume", *force]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "--resume expects --epochs 2 or more" in said and "has done 2 epochs already" in said
+    assert "Received --epochs 1. Give --epochs 2, as before, or more; or another --out" in said
+
+
 def test_a_refused_resume_from_another_working_folder_gives_a_line_that_works_there(
     trained, tmp_path, capsys, monkeypatch
 ):

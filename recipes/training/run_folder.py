@@ -14,10 +14,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from recipes.checkpoints.backup_file import newest_whole
+from recipes.checkpoints.backup_file import newest_whole, read_backup
 from recipes.checkpoints.comparison import differences
 from recipes.checkpoints.kept_backups import INDEX, Keep, KeptBackups
 from recipes.common.files import damaged, read_json, remove_parts, write_json
+from recipes.common.history_table import read_history
 from recipes.common.processes import is_first_process, meet, process_count
 from recipes.training.settings import FREE_ON_RESUME, Settings
 
@@ -144,6 +145,38 @@ class RunFolder:
         if path is None and not self.finished and (self.path / INDEX).exists():
             print(f"recipes.train: no backup of the run in {self.path} is left; the run begins at epoch 1.")
         return path
+
+    def check_epochs(self, epochs: int) -> None:
+        """Check that the run in the folder has not made more epochs than it is to have.
+
+        Args:
+            epochs: Of the run that asks to go on.
+
+        Raises:
+            ValueError: when it has, also with `resume="force"`: what was trained cannot be taken back.
+        """
+        before = (self.before or {}).get("epochs")
+        if not self.resume or not isinstance(before, int) or epochs >= before:
+            return
+        done, batches = self._done()
+        if epochs >= done + (batches > 0):
+            return
+        made = f"{done} epoch{'' if done == 1 else 's'}"
+        made += f" and {batches} batches of the next" if batches else ""
+        raise ValueError(
+            f"resume expects epochs={done + (batches > 0)} or more, as the run in {self.path} has done {made} "
+            f"already. Received epochs={epochs}. Give epochs={before}, as before, or more; or another run_dir for a "
+            "shorter run."
+        )
+
+    def _done(self):
+        """How many epochs the run in the folder has made, and batches of the next; 0 where no file tells."""
+        if self.finished:
+            table = self.path / "history.csv"
+            return max(map(len, read_history(table).values()), default=0) if table.exists() else 0, 0
+        file, _ = newest_whole(self.backups())
+        about = read_backup(file) if file is not None else {"epoch": 0, "batch": 0}
+        return about["epoch"], about["batch"]
 
     def compare(self, description: dict[str, Any]) -> list[str]:
         """What differs from the run in the folder, in words.

@@ -31,6 +31,7 @@ from recipes.training.callbacks import (
     training_callbacks,
     watching_callbacks,
 )
+from recipes.training.changes_in_short import begins_anew, in_short
 from recipes.training.compiling import compile_model, in_strategy
 from recipes.training.data_fingerprint import NOT_FIXED, fingerprint
 from recipes.training.epoch_stream import blank_batch
@@ -71,12 +72,14 @@ def _train(model: keras.Model, train: Data, validation: Data | None, settings: S
     used, kept = mended(train, trained, settings.drop, settings.relabel)
     data = open_data(trained, used, validation, settings).keeping(kept)
     with open_folder(settings) as folder:
+        if folder is not None:
+            folder.check_epochs(settings.epochs)
         prints = _fingerprints(train, validation, folder)
         asked = describe(settings, trained, data, prints)  # before compiling and unfreezing change it
         asked["command"] = command() or ((folder and folder.before) or {}).get("command")
         changes = folder.compare(asked) if folder is not None else []
         if changes and settings.verbose:
-            print(f"recipes.train: goes on with other arguments than before: {'; '.join(changes)}.")
+            print(f"recipes.train: goes on with other arguments than before: {in_short(changes)}.")
         if folder is not None and folder.finished and not _goes_on_longer(folder, settings):
             return _finished_run(folder, model, settings)
 
@@ -224,7 +227,8 @@ def train(
             argument, the model, the optimizer, the data or a version differs from the interrupted run, and names each
             difference; "force" takes the new ones, restores what fits by its path, and writes the history of changes
             into `run.json`. More epochs than before are always allowed: the rest of the schedule is stretched over
-            them. A finished run goes on at its place in the schedule of the longer run.
+            them. A finished run goes on at its place in the schedule of the longer run. Fewer epochs than are done are
+            refused in any case.
         keep: Number of backups to keep, >= 1. When the newest is damaged, the run goes on from the one before and says
             so. `{"last": 2, "best": 3, "metric": "val_accuracy"}` also keeps the backups of the best epochs,
             `best-12.npz` and so on, for `recipes.checkpoints.load_backup`; `backups.json` lists them with their
@@ -389,8 +393,8 @@ def _restored(folder, model, data, peak, settings):
         model(blank_batch(data.training(first_epoch=0, first_step=0, epochs=1).element_spec[0]))
     force = settings.resume == "force"
     missing = restore_variables(file, model, force=force)
-    for words in missing if settings.verbose != 0 else ():
-        print(f"recipes.train: {words}; it begins anew.")
+    if missing and settings.verbose != 0:
+        print(f"recipes.train: {begins_anew(missing)}.")
     about, rate = read_backup(file), peak if force else None
     if about["stopped"] or about["epoch"] >= settings.epochs:
         return Progress(file, settings.epochs, 0, about["history"], rate)

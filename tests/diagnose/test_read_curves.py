@@ -1,11 +1,16 @@
 """read_curves: hand-made curves of each kind, with and without noise, and healthy ones that stay without findings."""
 
+import re
+
 import numpy as np
 import pytest
 
 from recipes.diagnose import Finding, read_curves
 from recipes.diagnose.finding import CODES, EXPLAINS, arrange
-from recipes.diagnose.rules.read_curves import slope
+from recipes.diagnose.rules.curve_rules import Curves, values_of
+from recipes.diagnose.rules.read_curves import curve_findings, slope
+from recipes.diagnose.rules.schedule_rules import judge_schedule, stopped_early
+from recipes.probe.record import Probe, Record
 
 LOG10 = np.log(10)
 
@@ -111,6 +116,53 @@ def test_decay_in_the_second_epoch_of_ten_is_too_early_and_cosine_is_not():
 def test_noise_between_epochs_is_said_as_info():
     jumps = 2 * np.exp(-np.arange(16) / 6) * (1 + 0.35 * (-1) ** np.arange(16))
     assert codes({"loss": jumps.tolist()})["noisy"].severity == "info"
+
+
+@pytest.mark.parametrize(
+    ("history", "code"),
+    [
+        ({"loss": [2.3, 1.9, float("nan")]}, "diverged"),
+        ({"loss": [2.3, 4, 9, 30]}, "diverged"),
+        ({"loss": [9.0, 9.1, 9.0, 9.1, 9.0, 9.1]}, "not_learning"),
+        ({"loss": [2.3] * 5 + list(2.3 * np.exp(-np.arange(1, 8) / 2))}, "plateau_then_drop"),
+        ({"loss": [2.0, 1.6] + [1.58] * 8, "learning_rate": [0.1] * 2 + [1e-4] * 8}, "decayed_too_early"),
+        ({"loss": [2.3, 1.5, 1.0], "val_loss": [2.3, 1.9, float("inf")]}, "train_validation_mismatch"),
+        (
+            {"loss": [1.5, 0.8, 0.4, 0.2, 0.1, 0.08], "val_loss": [2.3, 2.4, 2.9, 3.1, 3.0, 3.3]},
+            "train_validation_mismatch",
+        ),
+        ({"loss": 0.7 ** np.arange(9), "val_loss": 0.7 + 0.2 * abs(np.arange(9) - 3)}, "overfitting"),
+        ({"loss": 2.3 - 0.02 * np.arange(10)}, "rate_too_low"),
+        ({"loss": [0.68, 0.6, 0.52, 0.44, 0.36]}, "still_falling"),
+        ({"loss": [2.0, 1.8, 1.6], "val_loss": [2.0, 1.9, 1.8]}, "stopped_too_early"),
+    ],
+)
+def test_findings_count_the_epochs_before_their_curves(history, code):
+    def found(earlier):
+        curves = Curves(values_of(history), LOG10, steps=1000, earlier=earlier)
+        return next(one for one in [*curve_findings(curves), *stopped_early(curves, 20)] if one.code == code)
+
+    def numbered(finding):  # in the text of a finding
+        return [int(one) for one in re.findall(r"epoch (\d+)", finding.evidence)]
+
+    alone, later = found(0), found(7)
+    assert later.epoch == (None if alone.epoch is None else alone.epoch + 7)
+    assert numbered(later) == [epoch + 7 for epoch in numbered(alone)]
+    length = len(history["loss"])
+    counted = f"{length} epochs" in alone.evidence
+    assert (f"{length} epochs (8 to {length + 7})" in later.evidence) == counted
+    assert "epochs=10" not in alone.remedy or "epochs=17" in later.remedy
+
+
+def test_rates_of_an_earlier_model_are_not_those_of_these_curves():
+    """Ten epochs of ten steps, the last eight of them of the model whose curves are judged."""
+    record = Record()
+    for step in range(5, 100, 10):
+        rate = 0.1 if step < 30 else 1e-6  # gone in the fourth epoch, which is the second of the curves
+        record.add(Probe(step, step // 10, {"loss": 2.0, "learning_rate": rate}))
+    curves = Curves({"loss": np.full(8, 2.0)}, LOG10, steps=80, planned=8, earlier=2)
+    (found,) = judge_schedule(record, curves)
+    assert found.epoch == 4 and "By step 35 of 100 " in found.evidence and "at step 95 " in found.evidence
 
 
 def test_theil_sen_slope_is_not_moved_by_an_outlier():

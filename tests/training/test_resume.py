@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import tempfile
 from pathlib import Path
@@ -29,13 +30,13 @@ def split(digits):
     return (images[:192], labels[:192]), (images[192:240], labels[192:240])
 
 
-def small_model(activation="relu", dtype=None):
+def small_model(activation="relu", dtype=None, units=8):
     keras.utils.set_random_seed(1)
     return keras.Sequential(
         [
             keras.Input((8, 8, 1)),
             keras.layers.Flatten(),
-            keras.layers.Dense(8, activation=activation, dtype=dtype),
+            keras.layers.Dense(units, activation=activation, dtype=dtype),
             keras.layers.Dropout(0.2),
             keras.layers.Dense(10, activation="softmax", dtype=dtype),
         ]
@@ -229,6 +230,71 @@ def test_force_with_another_model_begins_the_monitors_anew(split, tmp_path):
     detector = relus()
     train(data, tmp_path, model=wider, callbacks=[detector], resume="force")
     assert set(detector.dead_units) <= {"wider"} and detector.record.step[-1] == 3 * STEPS - 1
+
+
+class Scripted(keras.callbacks.Callback):
+    """Puts a course of overfitting into the logs, whose validation loss is lowest in epoch 4."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs |= {"loss": 0.9 * 0.7**epoch, "val_loss": 0.7 + 0.15 * abs(epoch - 3)}
+        logs |= {"accuracy": 1 - 0.5 * 0.7**epoch, "val_accuracy": 0.9 - 0.08 * abs(epoch - 3)}
+
+
+def test_after_another_model_findings_count_epochs_as_the_history_does(split, tmp_path):
+    def watched():
+        return [Scripted(), callbacks.TrainingDoctor(verbose=0, strict=True)]
+
+    options = {"epochs": 12, "loss": "sparse_categorical_crossentropy"}
+    interrupt(split, tmp_path, 2 * STEPS, callbacks=watched(), **options)
+    with pytest.raises(SystemExit):
+        terminated = [*watched(), Terminated(4 * STEPS)]
+        train(split, tmp_path, model=small_model(units=12), callbacks=terminated, resume="force", **options)
+    again = watched()
+    run = train(split, tmp_path, model=small_model(units=12), callbacks=again, resume=True, **options)
+    best = int(np.argmin(run.history["val_loss"])) + 1
+    (found,) = [finding for finding in run.findings if finding.code == "overfitting"]
+    assert found.epoch == best + 1 == 5 and f"(epoch {best})" in found.evidence
+    assert len(run.settings["times"]) == len(run.history["loss"]) == 12
+
+
+def test_what_force_prints_is_short_while_run_json_tells_all(split, tmp_path, capsys):
+    interrupt(split, tmp_path, 3)
+    (images, labels), validation = split
+    other = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
+    for _ in range(12):
+        other.add(keras.layers.Dense(9, activation="relu"))
+    other.add(keras.layers.Dense(10, activation="softmax"))
+    data = (images, (labels + 1) % 10), validation
+    run = train(data, tmp_path, model=other, weight_decay=0.1, resume="force", verbose=2)
+    said = [line for line in capsys.readouterr().out.splitlines() if "tracing" not in line]
+    said = said[: next(place for place, line in enumerate(said) if "steps per epoch" in line)]
+    told = " ".join(said)
+    assert len(said) == 2 and len(told) < 900 and not re.search("[0-9a-f]{16}", told)
+    assert (
+        "weight_decay: 0.0005, now 0.1" in told and "the training examples or their order are others" in told
+    )
+    assert "layers: 2 changed (dense, dense (2)), 1 gone (dropout), 11 new" in told
+    assert (
+        "26 variables of the model" in told and "variables of the optimizer" in told and "begin anew" in told
+    )
+    changes = run.settings["changes"][0]["changes"]
+    assert any("train_data sha256: " in words for words in changes)
+    assert sum(words.startswith("architecture: ") for words in changes) >= 13
+
+
+@pytest.mark.parametrize("resume", [True, "force"])
+def test_fewer_epochs_than_are_done_are_refused(split, tmp_path, resume):
+    interrupt(split, tmp_path, STEPS + 2)
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    done = "expects epochs=2 or more, as .* has done 1 epoch and 2 batches of the next already"
+    with pytest.raises(ValueError, match=f"{done}. Received epochs=1. Give epochs=3.*another run_dir"):
+        train(split, tmp_path, epochs=1, resume=resume)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
+    assert len(train(split, tmp_path, epochs=2, resume="force").history["loss"]) == 2
+    with pytest.raises(ValueError, match="has done 2 epochs already. Received epochs=1. Give epochs=2"):
+        train(split, tmp_path, epochs=1, resume=resume)
+    assert len(train(split, tmp_path, epochs=2, resume=resume).history["loss"]) == 2
+    assert len(train(split, tmp_path, epochs=3, resume=resume).history["loss"]) == 3
 
 
 def test_force_takes_the_new_values_which_run_json_remembers(split, tmp_path):

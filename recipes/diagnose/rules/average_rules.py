@@ -68,7 +68,7 @@ def judge_averages(curves: Curves, record: object, facts: dict) -> list[Finding]
             "batch_norm_statistics",
             "info" if 0 < curves.validation[-1] < 0.1 * curves.first else "warning",
             worst["name"],
-            curves.epochs,
+            curves.last,
             f"After {'' if known else 'at least '}{steps} steps at momentum {worst['momentum']:g} the averages of "
             f"{worst['name']} are still {left:.0%} their starting values; the loss is {curves.loss[-1]:.4g} in "
             f"training and {curves.validation[-1]:.4g} in validation, which works with those averages.",

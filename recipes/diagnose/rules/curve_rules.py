@@ -144,6 +144,8 @@ class Curves:
         kinds: Number of distinct labels, if they are whole numbers, or None.
         held_out: Facts about the validation data.
         started_with: How much of the averages of batch normalization is still what they started with, in [0, 1].
+        earlier: Epochs that the run made before these curves begin, such as those of another model. `steps`, `planned`
+            and places in the curves do not count them; the numbers of epochs in findings do, see `number`.
     """
 
     def __init__(
@@ -162,8 +164,10 @@ class Curves:
         kinds: int | None = None,
         held_out: HeldOut | None = None,
         started_with: float = 0.0,
+        earlier: int = 0,
     ) -> None:
         self.started_with = started_with
+        self.earlier = earlier
         self.held_out = held_out or HeldOut()
         self.loss = values["loss"]
         self.validation = values.get("val_loss")
@@ -189,6 +193,25 @@ class Curves:
         if self.initial is None and began is not None and began > 0:
             # Without a baseline, a first epoch with a huge loss would make everything after it look learned.
             self.first = float(began)
+
+    def number(self, place: int) -> int:
+        """The number of an epoch in the run, counted from 1 as in history.csv.
+
+        Args:
+            place: Of the epoch in these curves, counted from 0.
+        """
+        return int(place) + 1 + self.earlier
+
+    @property
+    def last(self) -> int:
+        """The number of the last epoch."""
+        return self.number(self.epochs - 1)
+
+    @property
+    def length(self) -> str:
+        """How many epochs the curves have, in words: "10 epochs", or "10 epochs (3 to 12)" after earlier ones."""
+        which = f" ({self.number(0)} to {self.last})" if self.earlier else ""
+        return f"{self.epochs} epochs{which}"
 
     @property
     def tail(self) -> slice:

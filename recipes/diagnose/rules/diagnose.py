@@ -89,7 +89,13 @@ def diagnose(
 
 
 def judge(
-    history: Any, record: Any, facts: dict, *, steps: int | None = None, planned: int | None = None
+    history: Any,
+    record: Any,
+    facts: dict,
+    *,
+    steps: int | None = None,
+    planned: int | None = None,
+    earlier: int = 0,
 ) -> list[Finding]:
     """As `diagnose`, from facts alone and not arranged.
 
@@ -99,6 +105,7 @@ def judge(
         facts: What is known about model and data, or an empty dict.
         steps: Training steps so far, or None.
         planned: Number of epochs that the run is planned to have, or None.
+        earlier: Epochs that the run made before `history`, as in `Curves`; `steps` and `planned` do not count them.
 
     Returns:
         A list of `Finding`. After a run that learned well, findings that turned out harmless have severity "info".
@@ -111,7 +118,7 @@ def judge(
     values = curves_in(history) if history is not None else None
     curves = None
     if values is not None:
-        curves = _curves(values, record, facts, (initial, start), steps, planned)
+        curves = _curves(values, record, facts, (initial, start), steps, planned, earlier)
         findings += [_more_to_tell(f, facts, curves) for f in curve_findings(curves)]
         findings += _far_off(curves, facts)
         held_up = any(f.code == "plateau_then_drop" and f.severity == "warning" for f in findings)
@@ -171,7 +178,7 @@ def _overcome(finding, curves):
     return replace(finding, severity="info") if harmless else finding
 
 
-def _curves(values, record, facts, nothing, steps, planned):
+def _curves(values, record, facts, nothing, steps, planned, earlier):
     task = (facts or {}).get("task", {})
     kind, data = task.get("kind"), (facts or {}).get("data", {}).get("train", {})
     began = None
@@ -191,6 +198,7 @@ def _curves(values, record, facts, nothing, steps, planned):
         kinds=data["label_kinds"] if data.get("label_whole") and data.get("label_kinds", 0) > 1 else None,
         held_out=_held_out(facts, nothing),
         started_with=started_with(facts, record, steps),
+        earlier=earlier,
     )
 
 
@@ -278,7 +286,7 @@ def _far_off(curves, facts):
             "warning" if curves.fair_chance else "info",
             None,
             None,
-            f"The loss fell from {curves.first:.4g} to {last:.4g} in {curves.epochs} epochs and is still above the "
+            f"The loss fell from {curves.first:.4g} to {last:.4g} in {curves.length} and is still above the "
             f"{curves.initial:.4g} of always answering the mean, {data['target_mean']:.4g}: so far the run has been "
             "on its way to that mean.",
             "Train on (y - mean) / std, and turn predictions back with prediction * std + mean; or train longer.",
@@ -304,7 +312,7 @@ def _long_way(curves, facts):
             "warning",
             None,
             None,
-            f"The first {way} of {curves.epochs} epochs went into finding the mean of the targets, "
+            f"The first {way} of {curves.length} went into finding the mean of the targets, "
             f"{data['target_mean']:.4g} with a standard deviation of {data['target_std']:.4g}: until then the loss was "
             f"above the {curves.initial:.4g} of always answering it, and only the rest was left to learn from inputs.",
             "Train on (y - mean) / std, and turn predictions back with prediction * std + mean.",

@@ -44,6 +44,7 @@ class Casebook:
         *,
         last: bool = False,
         planned: int | None = None,
+        earlier: int = 0,
         **more_facts: Any,
     ) -> list[Finding]:
         """Judge the run so far.
@@ -53,6 +54,7 @@ class Casebook:
             record: What the probes saw so far, or None.
             last: Whether the run is over.
             planned: Number of epochs that the run is planned to have, or None.
+            earlier: Epochs that the run made before `history`, which `planned` and `steps` do not count.
             **more_facts: Facts to add for this judgment, such as `steps`. If there were no facts before training, only
                 `steps` is used.
 
@@ -67,7 +69,9 @@ class Casebook:
         self._loss = np.asarray((history or {}).get("loss", ()), "float64")
         if facts and last and planned is not None and epochs < planned:
             facts = {**facts, "meant_to_be": planned}
-        found = judge(history, record, facts, steps=steps, planned=epochs if last else planned)
+        found = judge(
+            history, record, facts, steps=steps, planned=epochs if last else planned, earlier=earlier
+        )
         self.findings = arrange(found)
         # All findings before they are arranged, so that each symptom counts with its own severity.
         now = {(f.code, f.layer) for f in found if f.severity != "info"}
@@ -86,7 +90,7 @@ class Casebook:
         self._before = now
         self.said += [*new, *taken_back]
         for finding in new:
-            self._said_after[_key(finding)] = epochs
+            self._said_after[_key(finding)] = epochs + earlier
         current = {_key(finding) for finding in self.findings if finding.severity != "info"}
         self.findings += [f for f in self._withdrawn if _key(f) not in current]
         return [*new, *taken_back]

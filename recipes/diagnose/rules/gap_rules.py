@@ -26,7 +26,7 @@ def judge_gap(curves: Curves) -> list[Finding]:
         return _found(
             "train_validation_mismatch",
             "warning",
-            epoch + 1,
+            curves.number(epoch),
             f"The validation loss is {validation[epoch]} while the training loss is {loss[epoch]:.4g}.",
             "Check the validation data for NaN, and the averages of batch normalization.",
         )
@@ -46,8 +46,8 @@ def judge_gap(curves: Curves) -> list[Finding]:
             "warning",
             None,
             f"The training loss falls from {started:.4g} to {loss[-1]:.4g}, the validation loss is never under "
-            f"{validation.min():.4g} (epoch {best + 1}){_in_answers(curves)}: what is learned from the training "
-            "examples hardly helps with those of validation.",
+            f"{validation.min():.4g} (epoch {curves.number(best)}){_in_answers(curves)}: what is learned from the "
+            "training examples hardly helps with those of validation.",
             "Check that both are preprocessed alike and labeled alike, and that batch normalization has "
             "good averages (momentum=0.9 for short runs).",
         )
@@ -69,8 +69,8 @@ def judge_gap(curves: Curves) -> list[Finding]:
         return _found(
             "overfitting",
             _how_serious(curves, best, rise),
-            best + 2,
-            f"The validation loss rises from {validation[best]:.4g} (epoch {best + 1}) to "
+            curves.number(best + 1),
+            f"The validation loss rises from {validation[best]:.4g} (epoch {curves.number(best)}) to "
             f"{validation[-1]:.4g} while the training loss falls from {loss[best]:.4g} to {loss[-1]:.4g}: the model "
             "memorizes its training examples.",
             "Stop at the best epoch (early_stopping=5), augment, add weight decay or dropout, or get more "
@@ -100,7 +100,7 @@ def _in_answers(curves):
     if curves.accuracy is None or curves.validation_accuracy is None:
         return ""
     return (
-        f"; in epoch {curves.epochs}, {curves.accuracy[-1]:.0%} of the answers are right in training and "
+        f"; in epoch {curves.last}, {curves.accuracy[-1]:.0%} of the answers are right in training and "
         f"{curves.validation_accuracy[-1]:.0%} in validation"
     )
 

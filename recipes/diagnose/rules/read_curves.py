@@ -74,8 +74,9 @@ def _diverged(curves):
         return _found(
             "diverged",
             "error",
-            epoch + 1,
-            f"The training loss is {loss[epoch]} in epoch {epoch + 1}{before}: from here on every weight is lost.",
+            curves.number(epoch),
+            f"The training loss is {loss[epoch]} in epoch {curves.number(epoch)}{before}: from here on every "
+            "weight is lost.",
             "Lower the learning rate tenfold, warm it up, or clip gradients (clipnorm=1.0); check inputs "
             "for NaN.",
         )
@@ -91,9 +92,9 @@ def _diverged(curves):
         return _found(
             "diverged",
             "error",
-            int(np.argmin(loss)) + 2,
-            f"The training loss rises from {lowest:.4g} (epoch {int(np.argmin(loss)) + 1}) to {tail:.4g}: each step "
-            "overshoots.",
+            curves.number(np.argmin(loss) + 1),
+            f"The training loss rises from {lowest:.4g} (epoch {curves.number(np.argmin(loss))}) to {tail:.4g}: each "
+            "step overshoots.",
             "Lower the learning rate tenfold, or warm it up.",
         )
     stuck = curves.epochs >= 3 and not curves.falling and float(loss[-1]) > 0.9 * float(loss[0])
@@ -102,8 +103,8 @@ def _diverged(curves):
         return _found(
             "not_learning",
             "error",
-            1,
-            f"The training loss stays at {lowest:.4g} or more for {curves.epochs} epochs, "
+            curves.number(0),
+            f"The training loss stays at {lowest:.4g} or more for {curves.length}, "
             f"{lowest / curves.initial:.3g} times the {curves.initial:.4g} of always giving the same "
             "answer, and does not come down.",
             "Lower the learning rate tenfold; check the scale of inputs and initial weights.",
@@ -121,7 +122,7 @@ def _impossible(curves):
     return _found(
         "labels_out_of_range",
         "error",
-        int(np.argmax(curves.loss < -1e-3)) + 1,
+        curves.number(np.argmax(curves.loss < -1e-3)),
         f"The training loss is {curves.loss[-1]:.4g}. With labels in 0..1 a cross-entropy is never below 0, so some "
         "labels lie outside, and the loss can fall for ever while nothing is learned.",
         "Print numpy.unique(y). For binary_crossentropy the labels must be 0 and 1: y - 1 for labels 1 and 2, "
@@ -138,7 +139,7 @@ def _not_learning(curves):
             "not_learning",
             "error" if curves.accuracy is not None else "warning",
             None,
-            f"The training loss is exactly 0 in all {curves.epochs} epochs, so no weight ever gets a gradient.",
+            f"The training loss is exactly 0 in all {curves.length}, so no weight ever gets a gradient.",
             "Compare loss, last activation and labels: a softmax on one unit, labels that all round to class 0, or "
             "weights of examples that are all 0 give a loss of 0.",
         )
@@ -160,7 +161,7 @@ def _not_learning(curves):
         "not_learning",
         "warning",
         None,
-        f"After {curves.epochs} epochs the training loss is {loss[-1]:.4g}; always giving the same answer "
+        f"After {curves.length} the training loss is {loss[-1]:.4g}; always giving the same answer "
         f"costs {start:.4g}, so the model does no better than one that ignores its inputs.",
         "Run recipes.diagnose.preflight(model, data), look whether labels belong to their inputs, and try rates 10 "
         "and 100 times higher and lower.",
@@ -202,7 +203,7 @@ def _bouncing(curves):
             "warning",
             None,
             f"The training loss goes up and down by {part_of(size, 'its size')} from epoch to epoch, and after "
-            f"{curves.epochs} epochs it is about where it was in the second: steps are too long to settle.",
+            f"{curves.length} it is about where it was in the second: steps are too long to settle.",
             "Lower the learning rate three- to tenfold, or use larger batches.",
         )
     return []
@@ -225,7 +226,7 @@ def _falling(curves):
                 "rate_too_low",
                 "warning",
                 None,
-                f"The training loss falls along a straight line, by {total:.1%} in {curves.epochs} epochs, and "
+                f"The training loss falls along a straight line, by {total:.1%} in {curves.length}, and "
                 "goes on falling: each step is far too short.",
                 "Try a learning rate 10 times higher; recipes.diagnose.learning_rate_range_test(model, "
                 "data).plot() shows how much the model bears.",
@@ -241,7 +242,7 @@ def _falling(curves):
             None,
             f"The training loss was {loss[-1]:.4g} at the end and still fell by {fall:.2g} per epoch, "
             f"{part_of(fall / gained, 'its whole fall so far')}.",
-            f"Train longer: epochs={2 * curves.epochs}, for example.",
+            f"Train longer: epochs={curves.earlier + 2 * curves.epochs}, for example.",
         )
     return []
 
@@ -256,7 +257,7 @@ def _plateau(curves):
         return _found(
             "plateau_then_drop",
             "warning" if flat >= max(4, 0.3 * curves.epochs) and not curves.got_there else "info",
-            flat + 1,
+            curves.number(flat),
             f"The training loss stays at {loss[0]:.4g} for {flat} epochs and then drops to {loss[-1]:.4g}: those "
             "epochs bought nothing.",
             "Start better: he_normal for relu, recipes.initialize.lsuv, batch normalization, or warm-up.",
@@ -305,8 +306,8 @@ def _decayed(curves):
         return _found(
             "decayed_too_early",
             "warning",
-            drop + 1,
-            f"The rate fell below a tenth of its peak in epoch {drop + 1} of {curves.epochs}. Until then "
+            curves.number(drop),
+            f"The rate fell below a tenth of its peak in epoch {curves.number(drop)} of {curves.last}. Until then "
             f"the loss fell by {per_epoch_before:.3g} per epoch, since then by {max(per_epoch_after, 0):.2g}: the rest "
             "of the run can hardly move the weights.",
             "Decay later, or smoothly over the whole run: recipes.callbacks.WarmupDecay(decay='cosine').",

@@ -40,6 +40,7 @@ def judge_schedule(record: Any, curves: Curves, facts: dict | None = None) -> li
     gone = used[-1] + 1
     total = curves.steps / curves.epochs * max(curves.planned or 0, curves.epochs)
     step = _step_when_gone(rates, steps, gone)
+    before = _steps_before(curves)
     epoch = int(epochs[gone]) if step == steps[gone] else int(step * curves.epochs / curves.steps)
     after = curves.loss[epoch:]
     still = abs(slope(after)) * len(after) < 0.05 * abs(float(np.median(after)))
@@ -50,9 +51,9 @@ def judge_schedule(record: Any, curves: Curves, facts: dict | None = None) -> li
             "decayed_too_early",
             "info" if curves.strong else "warning",
             None,
-            epoch + 1,
-            f"By step {step} of {total:.0f} the learning rate was less than {share(GONE)} of the {rates.max():.2g} it "
-            f"had; at step {int(steps[-1])} it is {rates[-1]:.2g}. "
+            curves.number(epoch),
+            f"By step {step + before} of {total + before:.0f} the learning rate was less than {share(GONE)} of the "
+            f"{rates.max():.2g} it had; at step {int(steps[-1]) + before} it is {rates[-1]:.2g}. "
             f"The training loss stands at {after[-1]:.4g} since: the rest of the run changes nothing.",
             "Count the schedule in steps, decay_steps=epochs * steps_per_epoch, or use "
             "recipes.callbacks.WarmupDecay(decay='cosine'), which ends with the run.",
@@ -61,16 +62,26 @@ def judge_schedule(record: Any, curves: Curves, facts: dict | None = None) -> li
 
 
 def _rates_by_step(record, curves, facts):
-    """The learning rates so far as `(rates, steps, epochs)`, from the planned schedule or else from the probes."""
+    """The learning rates so far as `(rates, steps, epochs)`, from the planned schedule or else from the probes.
+
+    Steps and epochs are counted from where the curves begin.
+    """
     planned = np.array(((facts or {}).get("optimizer") or {}).get("planned_rates") or np.zeros((0, 2)))
-    planned = planned[planned[:, 0] <= curves.steps]
+    steps = planned[:, 0].astype(int) - _steps_before(curves)
+    within = (steps >= 0) & (steps <= curves.steps)
+    planned, steps = planned[within], steps[within]
     if len(planned):
-        steps = planned[:, 0].astype(int)
         return planned[:, 1], steps, np.minimum(steps * curves.epochs // curves.steps, curves.epochs - 1)
     if record is None or not len(record):
         return np.zeros((3, 0))
-    known = np.isfinite(record.learning_rate)
-    return record.learning_rate[known], record.step[known], record.epoch[known]
+    known = np.isfinite(record.learning_rate) & (record.epoch >= curves.earlier)
+    steps, epochs = record.step[known] - _steps_before(curves), record.epoch[known] - curves.earlier
+    return record.learning_rate[known], steps, epochs
+
+
+def _steps_before(curves):
+    """Steps of the epochs before the curves begin, if they were as long."""
+    return curves.earlier * curves.steps // curves.epochs
 
 
 def _step_when_gone(rates, steps, gone):
@@ -135,10 +146,10 @@ def spent_while_falling(record: Any, curves: Curves) -> list[Finding]:
             "decayed_too_early",
             "warning",
             None,
-            gone + 1,
-            f"In epoch {full + 1}, the last at a high rate, the loss fell by {fell:.3g}; by epoch "
-            f"{gone + 1} of {planned} the rate was {part} of its largest, and the loss has come "
-            f"down by {max(since, 0.0):.2g} since, to {last:.4g}: the rest of the run changes nothing.{why}",
+            curves.number(gone),
+            f"In epoch {curves.number(full)}, the last at a high rate, the loss fell by {fell:.3g}; by epoch "
+            f"{curves.number(gone)} of {planned + curves.earlier} the rate was {part} of its largest, and the loss "
+            f"has come down by {max(since, 0.0):.2g} since, to {last:.4g}: the rest of the run changes nothing.{why}",
             remedy,
         )
     ]
@@ -151,7 +162,7 @@ def _rates_by_epoch(record, curves):
     if record is None or not len(record):
         return None
     rates = np.full(curves.epochs, np.nan)
-    for epoch, rate in zip(record.epoch, record.learning_rate, strict=True):
+    for epoch, rate in zip(record.epoch - curves.earlier, record.learning_rate, strict=True):
         if np.isfinite(rate) and 0 <= epoch < curves.epochs:
             rates[int(epoch)] = np.nanmax([rates[int(epoch)], rate])
     return rates if np.isfinite(rates).any() and np.nanmax(rates) > 0 else None
@@ -189,10 +200,10 @@ def stopped_early(curves: Curves, planned: int | None) -> list[Finding]:
             "stopped_too_early",
             "warning",
             None,
-            curves.epochs,
-            f"The run ended after epoch {curves.epochs} of {planned}, and the validation loss had fallen in every "
-            f"one of them, from {validation[0]:.4g} to {validation[-1]:.4g}: it was still getting better. With "
-            "restore_best_weights the weights of the epoch that was taken for the best come back.",
+            curves.last,
+            f"The run ended after epoch {curves.last} of {planned + curves.earlier}, and the validation loss had "
+            f"fallen in every one of them, from {validation[0]:.4g} to {validation[-1]:.4g}: it was still getting "
+            "better. With restore_best_weights the weights of the epoch that was taken for the best come back.",
             "Look at the callback that ends it: keras.callbacks.EarlyStopping('val_loss', mode='min', patience=5), and "
             "mode='max' for an accuracy.",
         )
@@ -225,7 +236,7 @@ def far_from_usual(optimizer: dict, curves: Curves, record: Any) -> list[Finding
             None,
             f"The learning rate is {rate:.3g}, {times(rate / usual)} times the {usual:g} that is usual with "
             f"{optimizer['name']}. The loss went up to {times(highest / curves.initial)} times the "
-            f"{curves.initial:.4g} of always giving the same answer; after {curves.epochs} epochs it is "
+            f"{curves.initial:.4g} of always giving the same answer; after {curves.length} it is "
             f"{curves.loss[-1]:.4g}.",
             lower_rate(rate, optimizer),
         )
