@@ -468,7 +468,14 @@ def test_messages_speak_the_words_of_the_shell():
         ),
         ("Run recipes.diagnose.preflight(model, data), look", "Run recipes check, look"),
         ("Use batches of 32: model.fit(..., batch_size=32); or", "Use batches of 32: --batch-size 32; or"),
-        ("Stop at the best epoch\n  (early_stopping=5), augment", "(--epochs), augment"),
+        (
+            "Stop at the best epoch\n  (early_stopping=5), augment, add weight decay or\n  dropout, or get more data.",
+            "Take the network of the best epoch (--best), use a pretrained network (as at --image-size 224), or get",
+        ),
+        (
+            "Try a larger model, less\n  regularization, or a higher learning rate; if",
+            "higher --learning-rate; if",
+        ),
         ("resume=True expects the arguments of the run.", "--resume expects"),
         ("labels=r'(x)', a function of the path, or a regular expression such as", "'(x)' or a regular"),
         (

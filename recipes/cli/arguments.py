@@ -118,9 +118,9 @@ def _check(commands):
     command.add_argument(
         "--seconds",
         type=_above_zero,
-        default=120.0,
+        default=180.0,
         help="seconds that all checks together may take, not counting the compilation of training steps; small "
-        "networks need a tenth of it (default: 120)",
+        "networks need less (default: 180)",
     )
     command.add_argument(
         "--allow-skipped",

@@ -109,7 +109,15 @@ _WORDS = (
     (r"info\.skipped lists all", "in all"),
     (r" Run\.load expects", " expects"),
     (r"epochs=(\d+)", r"--epochs \1"),
-    (r"\(early_stopping=\d+\)", "(--epochs)"),
+    (r"Stop(\s+)at(\s+the\s+best\s+epoch)\s+\(early_stopping=\d+\)", r"Take\1the network of\2 (--best)"),
+    (
+        r"augment,(\s+)add(\s+)weight(\s+)decay(\s+)or(\s+)dropout",
+        r"use\1a\2pretrained\3network\4(as\5at --image-size 224)",
+    ),
+    (
+        r"Try(\s+)a(\s+)larger(\s+)model,(\s+)less(\s+)regularization, or(\s+)a(\s+)higher(\s+)learning\s+rate",
+        r"Try\1a\2larger\3model,\4such\5as the pretrained one of --image-size 224, or\6a\7higher\8--learning-rate",
+    ),
     (r"recipes\.diagnose\.learning_rate_range_test(\(model, data\)\.plot\(\)|(?!\())", "recipes check"),
     (r"recipes\.diagnose\.preflight\(model, data\)", "recipes check"),
     (r"model\.fit\(\.\.\., --batch-size (\d+)\)", r"--batch-size \1"),

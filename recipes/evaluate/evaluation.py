@@ -44,7 +44,8 @@ class Mistake:
         shown = [("", self.image)]
         for name, map_ in ((self.predicted, self.map), (self.label, self.truth_map)):
             if map_ is not None:
-                shown.append((f"evidence for {name}", plot.blend(self.image, map_)))
+                blank = "" if np.ptp(map_) else f", blank: every value is {float(np.max(map_)):.3g}"
+                shown.append((f"evidence for {name}{blank}", plot.blend(self.image, map_)))
         pictures = "".join(
             f'<figure style="margin:0;flex:1 1 0"><img src="{image_data_url(image)}" alt="{html.escape(name)}" '
             f'style="{_PICTURE}"><figcaption>{html.escape(name)}</figcaption></figure>'

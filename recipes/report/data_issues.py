@@ -24,6 +24,11 @@ _PARTS = {"train": "training", "validation": "validation"}
 _KINDS = {"mislabelled": "probably mislabelled"}
 _SECONDS = 20.0  # for reading the images that are shown
 
+_AMBIGUOUS = (
+    "an ambiguous label is one that the network itself was long not sure of. Where there are many, that tells of the "
+    "network more than of the labels; look at those shown, and change nothing that is right."
+)
+
 
 def data_issues(
     run: Any,
@@ -271,11 +276,16 @@ def _of_labels(found: LabelIssues | None, pictures, count, name):
         if i != j
     ]
     rates.sort(key=lambda row: -float(row[2].rstrip("%")))
+    remarks = [("Caution", f"{found.caution()}.")] if found.caution() else []
+    if found.issues and not len(found.mislabelled):
+        remarks.append(("None is called wrong", _AMBIGUOUS))
     return {
         "said": found.table(0).partition("\n")[0],
         "rows": rows,
-        "remarks": [("Caution", f"{found.caution()}.")] if found.caution() else [],
-        "rates": rates[:count],
+        "remarks": remarks,
+        "rates": rates[:count]
+        if len(found.mislabelled)
+        else [],  # else sums of odds, none of which is enough
         "total": len(found.issues),
     }
 

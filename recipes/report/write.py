@@ -181,21 +181,34 @@ def _pictures(examples, class_names, files):
     for example in examples:
         label, predicted = class_name(example.label, class_names), class_name(example.predicted, class_names)
         maps = [
-            (image_data_url(blend(example.image, map_)), f"Grad-CAM of {name} over the same image")
+            (
+                image_data_url(blend(example.image, map_)),
+                f"Grad-CAM of {name} over the same image{_blank(map_)}",
+            )
             for map_, name in ((example.map, predicted), (example.truth_map, label))
             if map_ is not None
         ]
         is_right = example.label == example.predicted
+        named = ((example.map, predicted), (example.truth_map, label))
+        blank = "".join(
+            f"; the map of {name} is blank" for map_, name in named if map_ is not None and _blank(map_)
+        )
         pictures.append(
             {
                 "image": image_data_url(example.image),
                 "maps": maps,
                 "file": _last_two(files[example.number]) if files and example.number is not None else "",
-                "caption": f"{predicted}, {example.confidence:.0%}" + ("" if is_right else f"; is {label}"),
+                "caption": f"{predicted}, {example.confidence:.0%}"
+                + ("" if is_right else f"; is {label}")
+                + blank,
                 "alt": f"An image of class {label}, predicted {predicted} with {example.confidence:.0%}",
             }
         )
     return pictures
+
+
+def _blank(map_):
+    return "" if np.ptp(map_) else ", blank: all its values are the same"
 
 
 def _last_two(path):

@@ -216,7 +216,7 @@ class Run:
         examples: Data | str | os.PathLike[str] | None = None,
         **options: Any,
     ) -> Exported:
-        """Write the model for other programs, load the file again, and compare 32 images with Keras.
+        """Write the model for other programs, load the file again, and compare up to 32 images with Keras.
 
         Args:
             path: "model.tflite" (LiteRT), "model.onnx", or the name of a folder for a SavedModel.

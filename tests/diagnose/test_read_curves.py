@@ -102,7 +102,18 @@ def test_settled_high_and_close_is_underfitting():
     time = np.arange(12)
     loss = 1.6 + 0.7 * np.exp(-time)
     found = codes({"loss": loss.tolist(), "val_loss": (loss + 0.02).tolist()}, initial=LOG10)
-    assert "underfitting" in found
+    assert "1.6 and the validation loss at 1.62" in found["underfitting"].evidence
+
+
+def test_a_validation_loss_that_rises_has_not_settled():
+    # Of a network on 135 photos: 0.5143 is the median of the last training losses alone.
+    loss = [1.74, 0.72, 0.69, 0.68, 0.66, 0.64, 0.62, 0.6026, 0.5066, 0.5231, 0.4454, 0.5221]
+    held_out = [9.3, 1.2, 0.8, 0.7, 0.66, 0.6, 0.55, 0.4835, 0.5266, 0.5511, 0.5764, 0.5876]
+    found = codes({"loss": loss, "val_loss": held_out}, initial=np.log(2))
+    assert "underfitting" not in found and "overfitting" in found
+    # The same, level in the end, is not called overfitting but underfitting.
+    found = codes({"loss": loss, "val_loss": [*held_out[:8], 0.5, 0.49, 0.5, 0.495]}, initial=np.log(2))
+    assert "underfitting" in found and "overfitting" not in found
 
 
 def test_decay_in_the_second_epoch_of_ten_is_too_early_and_cosine_is_not():

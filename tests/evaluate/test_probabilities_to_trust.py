@@ -10,6 +10,7 @@ from sklearn import metrics
 
 import recipes
 from recipes import ensemble, evaluate, explain, plot
+from recipes.evaluate.evaluation import Mistake
 from recipes.training.run import Run
 
 random = np.random.default_rng(0)
@@ -172,6 +173,16 @@ def test_thresholds_give_each_class_its_best_f1():
     scored = evaluate.from_probabilities(labels, probabilities, thresholds=found)
     expected = metrics.f1_score(labels, probabilities >= found, average=None)
     np.testing.assert_allclose(scored.f1, expected)
+
+
+def test_a_map_without_evidence_is_called_blank():
+    image, some = np.zeros((8, 8, 3), "uint8"), np.linspace(0, 1, 64, dtype="float32").reshape(8, 8)
+    mistake = Mistake(0, image, "dog", "cat", 0.9, some, np.zeros((8, 8), "float32"))
+    page = mistake._repr_html_()
+    assert (
+        page.count("evidence for dog, blank: every value is 0") == 2
+    )  # below the picture, and for screen readers
+    assert "evidence for cat" in page and "evidence for cat, blank" not in page
 
 
 def test_mistakes_come_with_their_images():

@@ -358,6 +358,19 @@ def test_doubtful_labels_copies_and_faults_are_shown_with_their_pictures(tmp_pat
     assert data_issues(run, (images, labels), None, guesses=True, **how)["labels"] is None
 
 
+def test_labels_of_which_none_is_called_wrong_are_no_reason_to_change_one():
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    history = ExampleHistory(labels, 2)
+    for _ in range(12):  # right more often than not, and sure of nothing
+        own = np.clip(rng.normal(0.55, 0.2, 40), 0.05, 0.95)
+        history.add(np.arange(40), np.where(labels[:, None] == [0, 1], own[:, None], 1 - own[:, None]))
+    run = plain_run(examples=history)
+    found = data_issues(run, None, None, class_names=("cat", "dog"), count=4)["labels"]
+    assert ": 0 probably mislabelled, " in found["said"] and found["total"] > 3 and not found["rates"]
+    assert "change nothing that is right" in dict(found["remarks"])["None is called wrong"]
+
+
 def test_the_rate_is_drawn_per_step_where_it_is_known():
     class Seen(SimpleNamespace):
         def __len__(self):
@@ -481,7 +494,7 @@ def test_the_report_of_a_run_of_the_shell_speaks_the_words_of_the_shell(tmp_path
     remark = Finding("overfitting", "info", None, 1, "It memorizes.", remedy)
     for settings, words in (
         ({}, remedy),
-        ({"command": "recipes train p"}, "Stop at the best epoch (--epochs)"),
+        ({"command": "recipes train p"}, "Take the network of the best epoch (--best)"),
     ):
         run = plain_run(findings=[remark], record=Record(), settings=settings, history={"loss": [1.0]})
         shown = " ".join("".join(Page(write_report(run, tmp_path / "a.html").read_text()).text).split())

@@ -71,8 +71,8 @@ def judge_gap(curves: Curves) -> list[Finding]:
             _how_serious(curves, best, rise),
             curves.number(best + 1),
             f"The validation loss rises from {validation[best]:.4g} (epoch {curves.number(best)}) to "
-            f"{validation[-1]:.4g} while the training loss falls from {loss[best]:.4g} to {loss[-1]:.4g}: the model "
-            "memorizes its training examples.",
+            f"{validation[-1]:.4g} while the training loss falls from {loss[best]:.4g} to {loss[-1]:.4g}: what it "
+            "learns since then holds for its training examples alone.",
             "Stop at the best epoch (early_stopping=5), augment, add weight decay or dropout, or get more "
             "data.",
         )

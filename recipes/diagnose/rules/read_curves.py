@@ -271,17 +271,19 @@ def _underfitting(curves):
         return []
     last = max(3, curves.epochs // 3)
     still = abs(slope(loss[-last:])) < 0.01 * abs(np.median(loss[-last:]))
-    close = abs(np.median(validation[-last:]) - np.median(loss[-last:])) < 0.15 * np.median(loss[-last:])
-    share = np.median(loss[-last:]) / curves.initial
-    if still and close and 0.4 < share < 0.9:
+    reached, held_out = float(np.median(loss[-last:])), float(np.median(validation[-last:]))
+    close = abs(held_out - reached) < 0.15 * reached
+    rising = slope(validation[-last:]) > 0.02 * held_out  # as in overfitting, whose remedies are the opposite
+    share = reached / curves.initial
+    if still and close and not rising and 0.4 < share < 0.9:
         return _found(
             "underfitting",
             "info",  # the data may hold no more information, which curves cannot show
             None,
-            f"Training and validation loss have both settled at {np.median(loss[-last:]):.4g}, {share:.0%} "
+            f"The training loss has settled at {reached:.4g} and the validation loss at {held_out:.4g}, {share:.0%} "
             "of what always giving the same answer costs.",
             "Try a larger model, less regularization, or a higher learning rate; if none of them helps, the data "
-            "has no more to tell.",
+            "may have no more to tell.",
         )
     return []
 
