@@ -218,9 +218,11 @@ def trained_on(run: Any, folder: Any, examples: Any) -> str:
         A sentence without its stop that begins with `TRAINED_ON`, or says that this was not looked at.
     """
     lower = "the scores on images that it has not seen will be lower"
-    files, own = files_of(examples), list(getattr(run.examples, "files", None) or ())
-    read = data_of(run) if not own else None
-    own = own or list(((read and read[2].files) or {}).get("train", ()))
+    files = [file for file in files_of(examples) if os.path.exists(file)]
+    own, source = list(getattr(run.examples, "files", None) or ()), _source_of(run)
+    from_files = (run.settings.get("train_data") or {}).get("kind") == "files"
+    if not own and files and from_files and (read := data_of(run)) is not None:
+        own = list((read[2].files or {}).get("train", ()))
     own = [as_seen_from_here(run, file) for file in own]
     there = [file for file in own if os.path.exists(file)]
     sizes = {os.path.getsize(file) for file in files}
@@ -231,14 +233,10 @@ def trained_on(run: Any, folder: Any, examples: Any) -> str:
     again = sum(os.path.getsize(file) in sizes and checksum(file) in contents for file in files)
     if again:
         return f"{TRAINED_ON} {again:,} of these {len(files):,} images, or on copies; {lower}"
-    data_folder = _source_of(run)
-    if (
-        not own
-        and data_folder not in (None, *SETS)
-        and os.path.realpath(data_folder) == os.path.realpath(folder)
-    ):
+    same = source is not None and source not in SETS and os.path.realpath(source) == os.path.realpath(folder)
+    if not own and same:
         return f"{TRAINED_ON} images of this folder; {lower}"
-    if files and len(there) < len(own):
+    if files and (len(there) < len(own) or (from_files and not own)):
         which = "the images" if not there else f"{len(own) - len(there):,} of the {len(own):,} images"
         return (
             f"{which} that the run was trained on are not where they were, so whether they are among these was not "

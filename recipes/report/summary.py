@@ -42,12 +42,13 @@ def verdict(
     names: Any = None,
     leaks: Leaks | tuple[int, int] | None = None,
     doubted: int = 0,
+    looked: bool = True,
 ) -> dict[str, str]:
     """`{"kind": "ok", "info", "warning" or "error", "text": a sentence or two}`: the worst that was found.
 
     The model's answers on held-out data, `seen`, are compared with always answering the most frequent class there.
     `leaks` is `(copies, examples)`: how many validation examples are in the training data too, and how many there are.
-    `doubted` is the number of training labels that are probably wrong.
+    `doubted` is the number of training labels that are probably wrong. `looked` is whether there were held-out data.
     """
     counts = {
         severity: sum(f.severity == severity for f in run.findings) for severity in ("error", "warning")
@@ -94,7 +95,7 @@ def verdict(
         }
     if doubted:
         return {"kind": "ok", "text": "Nothing wrong was found in the training." + _doubts(doubted)}
-    if seen is None and "val_accuracy" in (run.history or {}):
+    if not looked and "val_loss" in (run.history or {}):
         text = "Nothing wrong was found in the training. No held-out examples were looked at for this page."
         return {"kind": "ok", "text": text}
     return {"kind": "ok", "text": "Nothing wrong was found."}

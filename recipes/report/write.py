@@ -105,7 +105,9 @@ def write_report(
         "say": in_shell_lines if in_shell(run) else str,
         "title": title or (run.model.name if run.model is not None else "run"),
         "written": time.strftime("%Y-%m-%d %H:%M"),
-        "verdict": verdict(run, seen, class_names, leaks, issues["doubted"] if issues else 0),
+        "verdict": verdict(
+            run, seen, class_names, leaks, issues["doubted"] if issues else 0, validation is not None
+        ),
         "summary": [text for text in (how_good(run, seen), what_to_do(run, seen, leaks)) if text],
         "numbers": numbers(run, seen, leaks),
         "findings": findings,

@@ -487,6 +487,9 @@ def test_a_remark_is_told_beside_the_good_news():
     assert one == {"kind": "info", "text": f"No error and no warning. A remark: {remark.title}."}
     assert two["text"].endswith(f"{remark.title}, and 1 more below.")
     assert verdict(plain_run(record=Record())) == {"kind": "ok", "text": "Nothing wrong was found."}
+    validated = plain_run(record=Record(), history={"val_loss": [1.0]})
+    assert verdict(validated)["text"] == "Nothing wrong was found."  # as of masks, which have no classes
+    assert "No held-out examples were looked at" in verdict(validated, looked=False)["text"]
 
 
 def test_the_report_of_a_run_of_the_shell_speaks_the_words_of_the_shell(tmp_path):
