@@ -78,7 +78,11 @@ def test_the_best_epoch_can_be_used_in_place_of_the_last(trained, tmp_path, caps
         found = json.loads(capsys.readouterr().out)
     with pytest.warns(UserWarning, match="trained on 36"):
         assert found["accuracy"] == pytest.approx(best.evaluate(photos).accuracy)
+    shots = ["explain", str(copy), str(next((photos / "dark").iterdir())), "--method", "saliency"]
+    assert main([*shots, "--best", "--out", str(tmp_path)]) == 0
     (copy / "best.keras").unlink()
+    assert main([*shots, "--best", "--out", str(tmp_path)]) == 2
+    assert "Leave --best out" in capsys.readouterr().err
     assert main(["predict", str(copy), str(photos), "--best"]) == 2
     said = capsys.readouterr().err
     assert "expects best.keras with --best" in said and "Leave --best out" in said
@@ -345,6 +349,11 @@ def test_a_refused_resume_names_only_what_was_typed_otherwise(trained, tmp_path,
     )  # other weights: force cannot help
     assert main([*words[: words.index("--learning-rate")], "--out", str(folder), "--resume"]) == 2
     assert "add --force to your line" in capsys.readouterr().err
+    # More epochs are no difference, so the line that is advised keeps them.
+    longer = ["--epochs", "5", "--image-size", "8", "--out", str(folder), "--resume"]
+    assert main(["train", str(photos), *longer]) == 2
+    advised = capsys.readouterr().err.partition("Go on with: ")[2].partition(";")[0]
+    assert "--epochs 5" in advised and "--epochs 2" not in advised and "--learning-rate 0.01" in advised
 
 
 @pytest.mark.parametrize("force", [[], ["--force"]])

@@ -188,9 +188,9 @@ def _explain(commands):
         "model",
         metavar="MODEL",
         type=Path,
-        help="a run's folder, such as runs/train, for the network of its last epoch; or a .keras file, such as "
-        "runs/train/best.keras, the network of the epoch with the lowest validation loss",
+        help="a run's folder or a .keras file, such as runs/train",
     )
+    _best(command)
     command.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders or patterns")
     command.add_argument("--method", choices=_METHODS, default="grad_cam", help="(default: grad_cam)")
     command.add_argument(

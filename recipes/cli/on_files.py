@@ -25,7 +25,7 @@ def explain(options: Namespace) -> int:
     The true class is known where the image lies in a folder that is named like a class.
 
     Args:
-        options: `model`, `images`, `out`, `method`, `target` (the number of a class, or its name), `json`,
+        options: `model`, `best`, `images`, `out`, `method`, `target` (the number of a class, or its name), `json`,
             `skip_bad`, of `recipes explain`.
 
     Returns:
@@ -34,10 +34,15 @@ def explain(options: Namespace) -> int:
     Raises:
         BadInputError: where there is no model, for images that do not decode, and for a target that is no class.
     """
-    path = options.model / "model.keras" if options.model.is_dir() else options.model
+    path = (
+        options.model / ("best.keras" if options.best else "model.keras")
+        if options.model.is_dir()
+        else options.model
+    )
     if options.model.is_dir():
         if not path.exists():
             check_run_folder(options.model)
+            raise BadInputError(f"expects {path} with --best. Received a run without it. Leave --best out")
     elif not path.exists():
         is_model = lambda one: one.endswith(".keras") or (Path(one) / "model.keras").exists()  # noqa: E731
         raise BadInputError(

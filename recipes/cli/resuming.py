@@ -28,12 +28,13 @@ def began(words: Sequence[str]) -> list[str]:
     return ["recipes", *(word for word in words if word not in ("--resume", "--force"))]
 
 
-def line_of(folder: Path, data: Sequence[str] = ()) -> str:
+def line_of(folder: Path, data: Sequence[str] = (), epochs: int | None = None) -> str:
     """The line that goes on with the run in a folder: the one that began it, or what run.json tells of it.
 
     Args:
         folder: As it was typed now; a run that was begun from another working folder has another path in its line.
         data: What that line has as its data, and what stands for it now.
+        epochs: More than it was begun with; None for as many.
     """
     facts = facts_of(folder)
     if isinstance(facts.get("command"), str):
@@ -45,6 +46,8 @@ def line_of(folder: Path, data: Sequence[str] = ()) -> str:
                 words[place + 1] = str(folder)
             elif word.startswith("--out="):
                 words[place] = f"--out={folder}"
+        if epochs is not None:
+            words = with_options(words, {"--epochs": str(epochs)})
         return shlex.join([*words, "--resume"])
     words = ["recipes", "train", str(facts.get("data") or "DATA"), "--out", str(folder)]
     if facts.get("image_shape"):
@@ -52,6 +55,16 @@ def line_of(folder: Path, data: Sequence[str] = ()) -> str:
     if facts.get("epochs"):
         words += ["--epochs", str(facts["epochs"])]
     return shlex.join([*words, "--resume"])
+
+
+def with_options(words: Sequence[str], options: dict[str, str | None]) -> list[str]:
+    """The words of a command with these options in place of its own; None leaves an option out."""
+    kept, skip = [], False
+    for word in words:
+        if not skip and word.partition("=")[0] not in options:
+            kept.append(word)
+        skip = not skip and word in options
+    return kept + [word for name, value in options.items() if value is not None for word in (name, value)]
 
 
 def kept_until(folder: Path) -> str:
@@ -88,7 +101,7 @@ def refused(
         words: The same as they were typed.
         parser: That of all commands.
     """
-    before, now, named, data = error.before, error.now, list(error.named), ()
+    before, now, named, data, epochs = error.before, error.now, list(error.named), (), None
     typed = before.get("command")
     if isinstance(typed, str):
         try:
@@ -99,8 +112,10 @@ def refused(
             same = before.get("train_data") is not None and before["train_data"] == now.get("train_data")
             named = _changes(then, vars(parser.parse_args(list(words))), same) or named
             data = (then["data"], options.data) if same or _is_same(then["data"], options.data) else ()
+            typed_epochs = any(word.partition("=")[0] == "--epochs" for word in words)
+            epochs = options.epochs if typed_epochs and options.epochs > then["epochs"] else None
     goes_on = before.get("architecture") == now.get("architecture")
-    advice = f"Go on with: {line_of(options.out, data)}"
+    advice = f"Go on with: {line_of(options.out, data, epochs)}"
     if goes_on and not options.force:
         advice += "; or add --force to your line, to go on with the new ones"
     return BadInputError(

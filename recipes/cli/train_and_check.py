@@ -12,6 +12,7 @@ from typing import Any
 from recipes.cli.bad_input import BadInputError, InShellWords, remarks_on_stderr
 from recipes.cli.left_out import say_no_images
 from recipes.cli.pictures import pictures_checked
+from recipes.cli.resuming import with_options
 from recipes.cli.starting import load_keras
 from recipes.common.nearest import did_you_mean, nearest_path
 from recipes.common.shell_words import in_shell_lines, in_shell_words
@@ -226,23 +227,12 @@ def _again(options, run, guessing):
     if colored and (options.image_size or SMALL) <= SMALL and _usual_size("auto") > SMALL:
         size = str(_usual_size("auto"))
         how = {"--image-size": size, "--model": None, "--learning-rate": None}
-        return shlex.join(_with_options(words, {**how, "--out": f"{options.out}_{size}"}))
+        return shlex.join(with_options(words, {**how, "--out": f"{options.out}_{size}"}))
     if not guessing or any(finding.code == "overfitting" for finding in run.findings):
         return None
     return shlex.join(
-        _with_options(words, {"--epochs": str(3 * options.epochs), "--out": f"{options.out}_again"})
+        with_options(words, {"--epochs": str(3 * options.epochs), "--out": f"{options.out}_again"})
     )
-
-
-def _with_options(words, options):
-    """The words of a command with these options in place of its own; None leaves an option out."""
-    kept, skip = [], False
-    for word in words:
-        name = word.partition("=")[0]
-        if not skip and name not in options:
-            kept.append(word)
-        skip = not skip and word in options
-    return kept + [word for name, value in options.items() if value is not None for word in (name, value)]
 
 
 def _check_command(options, *more):

@@ -140,6 +140,21 @@ def test_labels_of_a_few_photos_that_look_no_more_alike_by_class_are_not_suspect
     assert codes(found) == ["labels_shuffled"] * told
 
 
+@pytest.mark.parametrize(("steps", "planned", "told"), [(36, 4, False), (120, 4, True), (36, None, True)])
+def test_labels_are_not_suspected_in_a_run_that_was_too_short_to_show_anything(steps, planned, told):
+    # Cats and dogs, 64 pixels, four epochs of nine steps: right labels, called shuffled in two of eight runs.
+    data = {"neighbor_agreement": 0.43, "neighbor_chance": 0.5, "neighbor_error": 0.043, "examples": 135}
+    run = curves(
+        [0.75, 0.72, 0.71, 0.7],
+        validation=[0.8, 0.75, 0.72, 0.71],
+        initial=0.693,
+        steps=steps,
+        planned=planned,
+    )
+    found = shuffled_labels({"data": {"train": data}}, run)
+    assert codes(found) == ["labels_shuffled"] * told
+
+
 @pytest.mark.parametrize(
     ("initializer", "told"), [("orthogonal", False), ("random_normal", False), (6.0, True)]
 )

@@ -29,6 +29,8 @@ def shuffled_labels(facts: dict, curves: Any) -> list[Finding]:
         return []
     if curves.epochs < 2 or (curves.steps or _FEWEST_STEPS) < _FEWEST_STEPS:
         return []
+    if curves.over and not curves.fair_chance:
+        return []  # of such a run `not_learning` says that it was too short to show anything
     if _undecided(data) or (curves.better_than_nothing and not curves.memorized):
         return []
     if curves.initial is not None and curves.loss[-1] > _THROWN * curves.initial > 0:
