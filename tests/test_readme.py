@@ -77,6 +77,7 @@ def photos(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
+@pytest.mark.filterwarnings("ignore:Run.evaluate. the run was trained on:UserWarning")  # as the guide says
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
 def test_a_guides_python_blocks_run(guide, photos, tmp_path, monkeypatch):
     (tmp_path / "my_photos").symlink_to(photos)
