@@ -121,6 +121,16 @@ def test_a_report_that_is_written_again_has_what_it_had(trained, tmp_path, capsy
     assert "(4 of 4), 95 % interval 51.0% to 100.0%" in less and "No held-out examples were looked at" in less
 
 
+def test_the_report_of_a_packed_file_is_written_again(trained, tmp_path, capsys):
+    photos, _, _ = trained
+    assert main(["pack", str(photos), str(tmp_path / "p.packed")]) == 0
+    words = ["train", str(tmp_path / "p.packed"), "--model", "mlp", "--epochs", "1", "--quiet"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert "Confusion matrix" in (tmp_path / "run/report.html").read_text()
+    assert "where they were" not in capsys.readouterr().err
+
+
 def test_a_run_finds_its_images_from_every_working_folder(trained, tmp_path, capsys, monkeypatch):
     photos, _, _ = trained
     project = tmp_path / "project"

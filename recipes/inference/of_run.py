@@ -141,6 +141,8 @@ def data_of(run: Any) -> "tuple[Data, Data, Any] | None":
     as_they_were = "fit" not in (run.settings.get("validation_data") or {})  # images of one size, not resized
     how = {} if as_they_were or source in SETS else {"image_size": shape[:2], **reading_of(run.settings)}
     how |= _typed(run.settings.get("command")) if source not in SETS else {}
+    if os.path.isfile(source):  # packed: of one size, with its labels
+        how = {}
     # In a shell the seed is that of the data too.
     for seed in dict.fromkeys((run.settings.get("seed") or 0, 0)):
         try:
@@ -169,7 +171,7 @@ def _are_those_of(run, source, validation, info):
     """Whether the validation data of a run is this."""
     if info.image_shape != tuple(run.settings["image_shape"]) or tuple(info.class_names) != run.class_names:
         return False
-    if source in SETS:
+    if source in SETS or os.path.isfile(source):  # named or packed: known by how many there are
         return info.counts.get("train") == run.settings.get("examples")
     found = identity_of(validation)
     return found is not None and json.loads(json.dumps(found)) == run.settings.get("validation_data")
